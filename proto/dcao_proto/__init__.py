@@ -1,0 +1,44 @@
+"""DCAO's protocol: the messages on the wire, and the law on which both sides agree."""
+
+from dcao_proto.decision import (
+    BackfillRequest,
+    BackfillResult,
+    DecideRequest,
+    Decision,
+    HistoryPage,
+    JournalEntry,
+    Record,
+)
+from dcao_proto.hyperparameters import Bounds, Hyperparameters, Multipliers
+from dcao_proto.observation import Directional, GroupDirectional, Observation, ProbeReport
+from dcao_proto.optimizers import stability_threshold
+from dcao_proto.problem import ProblemDetails, ProblemError, ProblemKind
+from dcao_proto.run import Attempt, AttemptRequest, PolicyChoice, Run, RunEnd, RunPage, RunSpec
+
+__all__ = [
+    "Attempt",
+    "AttemptRequest",
+    "BackfillRequest",
+    "BackfillResult",
+    "Bounds",
+    "DecideRequest",
+    "Decision",
+    "Directional",
+    "GroupDirectional",
+    "HistoryPage",
+    "Hyperparameters",
+    "JournalEntry",
+    "Multipliers",
+    "Observation",
+    "PolicyChoice",
+    "ProbeReport",
+    "ProblemDetails",
+    "ProblemError",
+    "ProblemKind",
+    "Record",
+    "Run",
+    "RunEnd",
+    "RunPage",
+    "RunSpec",
+    "stability_threshold",
+]

@@ -1,0 +1,65 @@
+"""How many examples a batch holds, and its first few."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def count_examples(batch: Any) -> int:
+    """The leading dimension of the first tensor found in a nested batch.
+
+    Raises:
+        ValueError: there is no tensor with a leading dimension; pass ``ProbeSettings(examples=…)``.
+    """
+    first = _first_tensor(batch)
+    if first is None:
+        raise ValueError(
+            f"expected a batch with a tensor whose first dimension counts examples; got {type(batch).__name__}; "
+            "pass ProbeSettings(examples=callable)"
+        )
+    return int(first.shape[0])
+
+
+def take(batch: Any, count: int) -> Any:
+    """The first ``count`` examples: every tensor whose leading dimension is the batch's is cut, the rest is kept."""
+    total = count_examples(batch)
+    return batch if count >= total else _cut(batch, total, count)
+
+
+def _first_tensor(batch: Any) -> Tensor | None:
+    if isinstance(batch, Tensor):
+        return batch if batch.dim() else None
+    if isinstance(batch, Mapping):
+        batch = batch.values()
+    elif not isinstance(batch, list | tuple):
+        return None
+    return next((found for item in batch if (found := _first_tensor(item)) is not None), None)
+
+
+def _cut(batch: Any, total: int, count: int) -> Any:
+    if isinstance(batch, Tensor):
+        return batch[:count] if batch.dim() and batch.shape[0] == total else batch
+    if isinstance(batch, Mapping):
+        cut = {key: _cut(value, total, count) for key, value in batch.items()}
+        try:
+            return type(batch)(cut)  # type: ignore[call-arg]
+        except TypeError:
+            return cut
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(_cut(item, total, count) for item in batch))
+    if isinstance(batch, list | tuple):
+        return type(batch)(_cut(item, total, count) for item in batch)
+    return batch
+
+
+def tensors(batch: Any) -> list[torch.Tensor]:
+    """Every tensor in a nested batch."""
+    if isinstance(batch, Tensor):
+        return [batch]
+    if isinstance(batch, Mapping):
+        batch = list(batch.values())
+    return [t for item in batch for t in tensors(item)] if isinstance(batch, list | tuple) else []

@@ -1,0 +1,143 @@
+"""A measurement that leaves no trace: the model is borrowed, with everything it could change replaced for the while."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The module under DistributedDataParallel, DataParallel and torch.compile wrappers."""
+    while True:
+        if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
+            model = model.module
+        elif isinstance(inner := model.__dict__.get("_modules", {}).get("_orig_mod"), nn.Module):
+            model = inner
+        else:
+            return model
+
+
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    """Parameters that require a gradient, each once however often it is tied, in ``parameters()`` order."""
+    return [p for p in model.parameters() if p.requires_grad]
+
+
+@contextlib.contextmanager
+def isolated(model: nn.Module, *, math_attention: bool = True) -> Iterator[list[nn.Parameter]]:
+    """Borrow ``model``: yields aliases of its trainable parameters, which are what it holds inside the block.
+
+    Aliases share the weights' storage but have no gradient, no tensor hooks and no accumulator, so nothing that
+    differentiates them can touch the real ones. Buffers are clones (batch norm may update them). Backward hooks are
+    set aside; forward hooks stay, because weight norm and its like compute with them. Python attributes of every
+    module, the generators of ``torch``, ``random`` and ``numpy`` and the autocast state come back on exit, also by
+    an exception. Attention uses the math kernel (the fused ones have no second derivative), compiled code runs
+    eagerly, train and eval flags stay what they are.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_generators_restored())
+        stack.enter_context(_modules_restored(model))
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for device_type in {"cpu", *(p.device.type for p in model.parameters())}:
+            if torch.amp.is_autocast_available(device_type):
+                stack.enter_context(torch.autocast(device_type, enabled=False))
+        if math_attention:
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        if hasattr(torch.compiler, "set_stance"):
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        if torch.backends.cudnn.is_available() and any(isinstance(m, nn.RNNBase) for m in model.modules()):
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        yield _swap_in_aliases(model)
+
+
+def freeze_randomness(seed: int) -> None:
+    """Seed every global generator; only inside ``isolated``, where they are given back afterwards.
+
+    One seed before each forward makes dropout and stochastic depth one fixed function, without which no two products are
+    of the same operator (62 % apart at dropout 0.2).
+    """
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002  (the models' generator, not ours)
+
+
+@contextlib.contextmanager
+def _generators_restored() -> Iterator[None]:
+    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    cuda = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    try:
+        with torch.random.fork_rng(devices=cuda):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(legacy)  # noqa: NPY002
+
+
+@contextlib.contextmanager
+def _modules_restored(model: nn.Module) -> Iterator[None]:
+    """Give every module's attributes back, and the contents of its own containers (hooks, registries, caches)."""
+    was_autocast = torch.is_autocast_enabled() or torch.is_autocast_enabled("cpu")
+    modules = list(model.modules())
+    attributes = [dict(module.__dict__) for module in modules]
+    contents = [
+        {name: _copy(value) for name, value in saved.items() if isinstance(value, dict | list | set)}
+        for saved in attributes
+    ]
+    try:
+        yield
+    finally:
+        for module, saved, inside in zip(modules, attributes, contents, strict=True):
+            module.__dict__.clear()
+            module.__dict__.update(saved)
+            for name, content in inside.items():
+                _refill(saved[name], content)
+        if was_autocast:
+            # An autocast region around the call may have cached casts of our aliases, graph and all.
+            torch.clear_autocast_cache()
+
+
+def _copy(container: Any) -> Any:
+    return container.copy()
+
+
+def _refill(container: Any, content: Any) -> None:
+    """Make the original container hold what it held; untouched ones (the usual case) are left alone."""
+    if isinstance(container, list):
+        if len(container) != len(content) or any(a is not b for a, b in zip(container, content, strict=True)):
+            container[:] = content
+    elif isinstance(container, dict):
+        same = container.keys() == content.keys() and all(container[k] is content[k] for k in content)
+        if not same:
+            container.clear()
+            container.update(content)
+    elif container != content:
+        container.clear()
+        container.update(content)
+
+
+def _swap_in_aliases(model: nn.Module) -> list[nn.Parameter]:
+    """Replace parameters by aliases and buffers by clones in every module; ``_modules_restored`` undoes it."""
+    aliases: dict[int, nn.Parameter] = {}
+    clones: dict[int, Tensor] = {}
+    for parameter in trainable(model):
+        aliases[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=True)
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None and id(parameter) in aliases:
+                module._parameters[name] = aliases[id(parameter)]
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = clones.setdefault(id(buffer), buffer.detach().clone())
+        module.__dict__["_backward_hooks"] = type(module._backward_hooks)()
+        module.__dict__["_backward_pre_hooks"] = type(module._backward_pre_hooks)()
+        if isinstance(module, nn.RNNBase):
+            # Recurrent layers keep a second list of their weights and use that one.
+            module._flat_weights = [getattr(module, name, None) for name in module._flat_weights_names]
+    return list(aliases.values())

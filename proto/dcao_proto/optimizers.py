@@ -1,0 +1,54 @@
+"""Where the edge of stability lies for each optimizer.
+
+A step on a quadratic of curvature ρ is stable while η·ρ is below a threshold that depends on the momentum only.
+`edge_ratio = η·ρ / threshold` makes every optimizer comparable: 1 is the edge.
+
+References:
+    Cohen et al. 2021, "Gradient Descent on Neural Networks Typically Occurs at the Edge of Stability", §2 and App. B
+    (gradient descent, heavy ball, Nesterov); Cohen et al. 2022, "Adaptive Gradient Methods at the Edge of Stability",
+    §2 (exponential-average momentum on the preconditioned Hessian).
+"""
+
+from typing import Literal
+
+OptimizerName = Literal[
+    "sgd", "nesterov", "adam", "adamw", "amsgrad", "nadam", "radam", "adamax", "rmsprop", "adagrad", "other"
+]
+
+# v ← βv + g: the momentum buffer is a sum, so raising β raises the effective step η/(1−β).
+HEAVY_BALL = frozenset({"sgd", "rmsprop"})
+# m ← βm + (1−β)g: the buffer is an average and needs no such care.
+AVERAGED = frozenset({"adam", "adamw", "amsgrad", "nadam", "radam", "adamax"})
+# For these ρ is the sharpness of the preconditioned Hessian P^-1/2 H P^-1/2.
+PRECONDITIONED = AVERAGED | {"rmsprop", "adagrad"}
+
+
+def sums_momentum(optimizer: OptimizerName) -> bool:
+    """Whether the effective step is η/(1−β), so that momentum is a hidden learning rate."""
+    return optimizer in HEAVY_BALL or optimizer == "nesterov"
+
+
+def stability_threshold(optimizer: OptimizerName, momentum: float) -> float | None:
+    """The value of η·ρ at which one eigen-direction of curvature ρ stops contracting.
+
+    Args:
+        optimizer: what the run trains with.
+        momentum: β in [0, 1); β₁ for the Adam family.
+
+    Returns:
+        2(1+β) for heavy ball, 2(1+β)/(1+2β) for Nesterov, 2(1+β₁)/(1−β₁) for averaged momentum, 2 for Adagrad;
+        None for optimizers without a known threshold.
+
+    Not good for: small batches, where the edge is one of batch sharpness and may lie at 2(1−β) (arXiv 2604.14108).
+
+    Example:
+        >>> round(stability_threshold("sgd", 0.9), 9), round(stability_threshold("adam", 0.9), 9)
+        (3.8, 38.0)
+    """
+    if optimizer in HEAVY_BALL:
+        return 2.0 * (1.0 + momentum)
+    if optimizer == "nesterov":
+        return 2.0 * (1.0 + momentum) / (1.0 + 2.0 * momentum)
+    if optimizer in AVERAGED:
+        return 2.0 * (1.0 + momentum) / (1.0 - momentum)
+    return 2.0 if optimizer == "adagrad" else None

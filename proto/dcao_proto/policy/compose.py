@@ -1,0 +1,73 @@
+"""From factors to values: base × multiplier, ready to write into an optimizer."""
+
+import math
+import sys
+
+from dcao_proto.decision import Decision, Regime
+from dcao_proto.hyperparameters import Hyperparameters, Multipliers
+from dcao_proto.observation import Observation
+from dcao_proto.optimizers import stability_threshold, sums_momentum
+from dcao_proto.policy.bounds import clamp
+from dcao_proto.policy.draft import Draft
+from dcao_proto.policy.momentum import compose_momentum
+from dcao_proto.run import RunSpec
+
+FLAT, STABLE, EDGE = 0.1, 0.8, 1.2  # upper ends, in edge ratios; full-batch training hovers within 20 % of 1
+
+
+def edge_ratio(spec: RunSpec, values: Hyperparameters, rho: float | None) -> float | None:
+    """e = η·ρ/threshold, kept finite; None without a spectrum or a threshold."""
+    threshold = stability_threshold(spec.optimizer, values.momentum)
+    if rho is None or threshold is None:
+        return None
+    ratio = values.lr * (rho / threshold)
+    return clamp(ratio, (-sys.float_info.max, sys.float_info.max))
+
+
+def regime_of(ratio: float | None, rho: float | None) -> Regime:
+    """Where the run stands relative to the edge; a run without a threshold is called stable."""
+    if rho is not None and rho <= 0:
+        return "flat"
+    if ratio is None:
+        return "stable"
+    return "flat" if ratio < FLAT else "stable" if ratio < STABLE else "edge" if ratio <= EDGE else "unstable"
+
+
+def compose(
+    spec: RunSpec, observation: Observation, draft: Draft, *, policy: str, state: str, version: int
+) -> Decision:
+    """The decision. Pure; the multipliers are within the run's bounds and 0 ≤ momentum < 1 whatever the draft holds."""
+    base = observation.base or spec.base
+    factors, reasons = draft.factors, draft.reasons
+    beta = compose_momentum(base.momentum, factors.momentum, spec.bounds, literal=draft.literal_momentum)
+    if beta.capped:
+        reasons.append("clamped:momentum")
+    f = clamp(factors.lr, spec.bounds.lr)
+    if draft.preserve_effective_lr and sums_momentum(spec.optimizer) and beta.value != base.momentum:
+        reasons.append("effective-lr")
+        wanted = f * (1 - beta.value) / (1 - base.momentum)
+        f = clamp(wanted, spec.bounds.lr)
+        if f != wanted:
+            reasons.append("clamped:lr")
+    h = clamp(factors.weight_decay, spec.bounds.weight_decay)
+    values = Hyperparameters.model_construct(lr=base.lr * f, momentum=beta.value, weight_decay=base.weight_decay * h)
+    ratio = edge_ratio(spec, values, observation.rho)
+    return Decision.model_construct(
+        attempt=observation.attempt,
+        step=observation.step,
+        lr=values.lr,
+        momentum=values.momentum,
+        weight_decay=values.weight_decay,
+        multipliers=Multipliers.model_construct(lr=f, momentum=beta.multiplier, weight_decay=h),
+        edge_ratio=ratio if ratio is None or math.isfinite(ratio) else None,
+        regime=draft.regime or regime_of(ratio, observation.rho),
+        reasons=tuple(dict.fromkeys(reasons)),
+        next_probe_in=draft.next_probe_in or spec.probe_interval,
+        action=draft.action,
+        groups=draft.groups,
+        policy=policy,
+        replayed=False,
+        persisted=False,
+        state=state,
+        version=version,
+    )

@@ -1,0 +1,80 @@
+"""Reference: the curvature at which a policy leaves the values alone.
+
+Given by the user, calibrated as the median of the first accepted probes, or taken from the edge of stability. A static
+reference under a decaying schedule decays the learning rate twice: the edge rises as η₀ falls, ρ follows it, and reads
+as "too sharp". `schedule` scales the reference with the edge; `edge` is the edge.
+"""
+
+import math
+from statistics import median
+from typing import NamedTuple
+
+from dcao_proto.policy.parameters import StageParameters
+from dcao_proto.policy.state import PolicyState
+
+TINY = 1e-300
+
+
+class Reference(NamedTuple):
+    """ρ_ref and γ_ref for this decision; None while they are not known."""
+
+    rho: float | None
+    gamma: float | None
+
+
+def calibrate(
+    state: PolicyState, params: StageParameters, *, step: int, rho: float, gamma: float, base_lr: float
+) -> PolicyState:
+    """Collects (ρ, γ) until the references that are not given can be taken from them.
+
+    Probes before `warmup_steps` and those with ρ ≤ 0 do not count. The last `calibration_probes` must agree within
+    `calibration_spread` in ln ρ; a curvature that never settles is taken as it is after four times as many.
+    """
+    rho_ref = params.rho_ref or state.rho_ref
+    gamma_ref = params.gamma_ref or state.gamma_ref
+    known = params.reference == "edge" or rho_ref is not None
+    if (known and gamma_ref is not None) or step < params.warmup_steps or rho <= 0:
+        return state
+    calibration = (*state.calibration, (rho, gamma))[-4 * params.calibration_probes :]
+    recent = calibration[-params.calibration_probes :]
+    spread = math.log(max(r for r, _ in recent)) - math.log(min(r for r, _ in recent))
+    settled = len(recent) == params.calibration_probes and spread <= params.calibration_spread
+    if not settled and len(calibration) < min(4 * params.calibration_probes, 64):
+        return state.model_copy(update={"calibration": calibration[-64:]})
+    return state.model_copy(
+        update={
+            "calibration": (),
+            "rho_ref": rho_ref or max(median(r for r, _ in recent), TINY),
+            "gamma_ref": gamma_ref or max(median(g for _, g in recent), TINY),
+            "lr_ref": base_lr if state.lr_ref is None else state.lr_ref,
+        }
+    )
+
+
+def reference(
+    state: PolicyState,
+    params: StageParameters,
+    *,
+    base_lr: float,
+    declared_lr: float,
+    threshold: float | None,
+) -> Reference:
+    """The references in force.
+
+    Args:
+        state: after `calibrate`.
+        params: of the policy.
+        base_lr: what the user's schedule says now.
+        declared_lr: base learning rate of the run's specification, to which a given ρ_ref belongs.
+        threshold: stability threshold of η·ρ at the base momentum; None if the optimizer has none, then an edge
+            reference falls back to the calibrated one.
+    """
+    gamma = params.gamma_ref or state.gamma_ref
+    if params.reference == "edge" and threshold is not None:
+        return Reference(params.target * threshold / base_lr if base_lr > 0 else None, gamma)
+    rho = params.rho_ref or state.rho_ref
+    if rho is not None and params.reference == "schedule":
+        at = declared_lr if params.rho_ref is not None else (state.lr_ref or 0.0)
+        if base_lr > 0 and at > 0:
+            rho = max(rho * (at / base_lr), TINY)
+    return Reference(rho, gamma)

@@ -1,0 +1,90 @@
+"""The opaque state token: the run's specification and the policy's state in one string that a client echoes.
+
+`dcao1.<spec>.<state>.<crc>`: base64url of the two JSON documents and a CRC-32 over both. With it any replica can
+decide without reading anything, and so can the client itself. The checksum finds accidents; a client that forges a
+token changes its own run only, and the store keeps the specification that was declared.
+"""
+
+import base64
+import binascii
+import json
+import zlib
+
+from pydantic import ValidationError
+
+from dcao_proto.policy.state import PolicyState
+from dcao_proto.run import RunSpec
+
+PREFIX = "dcao1"
+
+
+class InvalidTokenError(ValueError):
+    """A state token that no controller of this protocol version has issued."""
+
+
+def encode_segment(document: bytes) -> str:
+    """Base64url without padding."""
+    return base64.urlsafe_b64encode(document).rstrip(b"=").decode("ascii")
+
+
+def _decode_segment(segment: str) -> bytes:
+    try:
+        return base64.b64decode(segment + "=" * (-len(segment) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidTokenError("the state token is not base64url; echo it as it was received") from error
+
+
+def _checksum(spec_segment: str, state_segment: str) -> str:
+    return f"{zlib.crc32(f'{spec_segment}.{state_segment}'.encode()):08x}"
+
+
+def join(spec_segment: str, state: PolicyState) -> str:
+    """The token of a state under an encoded specification."""
+    state_segment = encode_segment(state.model_dump_json(exclude_defaults=True).encode())
+    return f"{PREFIX}.{spec_segment}.{state_segment}.{_checksum(spec_segment, state_segment)}"
+
+
+def split(token: str) -> tuple[str, str]:
+    """The two segments of a token, checksum verified.
+
+    Raises:
+        InvalidTokenError: not a token of this protocol version, or damaged.
+    """
+    parts = token.split(".")
+    if len(parts) != 4 or parts[0] != PREFIX:
+        raise InvalidTokenError(
+            f"expected a state token that starts with '{PREFIX}.'; echo the last decision's state, or leave it out"
+        )
+    _, spec_segment, state_segment, checksum = parts
+    if not token.isascii() or checksum != _checksum(spec_segment, state_segment):
+        raise InvalidTokenError("the state token is damaged (checksum differs); echo it as it was received")
+    return spec_segment, state_segment
+
+
+def decode_state(segment: str) -> PolicyState:
+    """The state in a segment.
+
+    Raises:
+        InvalidTokenError: it is not a policy state.
+    """
+    try:
+        return PolicyState.model_validate_json(_decode_segment(segment))
+    except ValidationError as error:
+        raise InvalidTokenError(f"the state token holds no policy state ({error.error_count()} errors)") from error
+
+
+def encode_spec(spec: RunSpec) -> str:
+    """The specification as a segment; equal specifications give equal segments."""
+    return encode_segment(json.dumps(spec.model_dump(mode="json"), sort_keys=True, separators=(",", ":")).encode())
+
+
+def decode_spec(segment: str) -> RunSpec:
+    """The specification in a segment.
+
+    Raises:
+        InvalidTokenError: it is not a run specification.
+    """
+    try:
+        return RunSpec.model_validate_json(_decode_segment(segment))
+    except ValidationError as error:
+        raise InvalidTokenError(f"the state token holds no run specification ({error.error_count()} errors)") from error
