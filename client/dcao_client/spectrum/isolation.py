@@ -52,7 +52,8 @@ def isolated(model: nn.Module, *, math_attention: bool = True) -> Iterator[list[
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         if hasattr(torch.compiler, "set_stance"):
             stack.enter_context(torch.compiler.set_stance("force_eager"))
-        if torch.backends.cudnn.is_available() and any(isinstance(m, nn.RNNBase) for m in model.modules()):
+        recurrent = any(isinstance(m, nn.RNNBase) for m in model.modules())
+        if recurrent and torch.backends.cudnn.is_available():  # type: ignore[no-untyped-call]
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         yield _swap_in_aliases(model)
 
@@ -60,24 +61,24 @@ def isolated(model: nn.Module, *, math_attention: bool = True) -> Iterator[list[
 def freeze_randomness(seed: int) -> None:
     """Seed every global generator; only inside ``isolated``, where they are given back afterwards.
 
-    One seed before each forward makes dropout and stochastic depth one fixed function, without which no two products are
-    of the same operator (62 % apart at dropout 0.2).
+    One seed before each forward makes dropout and stochastic depth one fixed function, without which no two
+    products are of the same operator (62 % apart at dropout 0.2).
     """
     torch.manual_seed(seed)
     random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002  (the models' generator, not ours)
+    np.random.seed(seed % 2**32)
 
 
 @contextlib.contextmanager
 def _generators_restored() -> Iterator[None]:
-    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    cuda = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    python, legacy = random.getstate(), np.random.get_state()
+    cuda = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     try:
         with torch.random.fork_rng(devices=cuda):
             yield
     finally:
         random.setstate(python)
-        np.random.set_state(legacy)  # noqa: NPY002
+        np.random.set_state(legacy)
 
 
 @contextlib.contextmanager
@@ -126,8 +127,8 @@ def _swap_in_aliases(model: nn.Module) -> list[nn.Parameter]:
     """Replace parameters by aliases and buffers by clones in every module; ``_modules_restored`` undoes it."""
     aliases: dict[int, nn.Parameter] = {}
     clones: dict[int, Tensor] = {}
-    for parameter in trainable(model):
-        aliases[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=True)
+    for real in trainable(model):
+        aliases[id(real)] = nn.Parameter(real.detach(), requires_grad=True)
     for module in model.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None and id(parameter) in aliases:

@@ -2,9 +2,9 @@
 
 Differs from the textbook (Golub & Van Loan §10.1; Wu & Simon 2000 for the restart):
 
-1. Every new vector is orthogonalised against the whole basis, in matrix products. Without that a copy of λ₁ appears as λ₂
-   as soon as the first pair converges (8 to 10 steps on a network's spectrum) and the gap reads 0, with a
-   residual that says "converged". See ``lanczos_plain`` for the twin that shows it.
+1. Every new vector is orthogonalised against the whole basis, in matrix products. Without that a copy of λ₁
+   appears as λ₂ as soon as the first pair converges (8 to 10 steps on a network's spectrum) and the gap reads 0,
+   with a residual that says "converged". See ``lanczos_plain`` for the twin that shows it.
 2. A second pass follows only when the first one cancelled half of the vector ("twice is enough", Parlett §6.9).
 3. T is kept dense in float64 and filled from the coefficients that orthogonalisation computes anyway, so a restarted
    (arrow-shaped) T needs no special case.
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from dcao_client.spectrum.basis import Basis
 from dcao_client.spectrum.result import Outcome
-from dcao_client.spectrum.ritz import Bounds, Ritz, bounds, ritz
+from dcao_client.spectrum.ritz import Array, Bounds, Ritz, bounds, ritz
 from dcao_client.spectrum.vectors import dot, norm
 
 Matvec = Callable[[Tensor], Tensor]
@@ -123,9 +123,7 @@ def lanczos(
 class _Run:
     """The state of one solve: the basis, T, the next residual."""
 
-    def __init__(
-        self, basis: Basis, n: int, stop: Stop, generator: torch.Generator, max_basis: int | None
-    ) -> None:
+    def __init__(self, basis: Basis, n: int, stop: Stop, generator: torch.Generator, max_basis: int | None) -> None:
         self.basis, self.n, self.stop, self.generator, self.max_basis = basis, n, stop, generator, max_basis
         self.projected = np.zeros((0, 0))
         self.current: Tensor = torch.empty(0)
@@ -184,7 +182,7 @@ class _Run:
         self.error = bounds(self.found, self._floor())
         return True
 
-    def _first_pass(self, w: Tensor, k: int) -> np.ndarray:  # type: ignore[type-arg]
+    def _first_pass(self, w: Tensor, k: int) -> Array:
         """Remove the two components the three-term recurrence predicts; the full pass then finds only rounding."""
         h = np.zeros(k)
         h[-1] = dot(self.current, w)

@@ -1,4 +1,4 @@
-"""Textbook Lanczos on a small operator: the plain twin of ``lanczos``, for tests and for showing why it is not enough."""
+"""Textbook Lanczos: the plain twin of ``lanczos``, for tests and for showing why it is not enough."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from dcao_client.spectrum.lanczos import Matvec
 def lanczos_plain(matvec: Matvec, start: Tensor, steps: int, *, reorthogonalise: bool) -> Tensor:
     """Ritz values in descending order after ``steps`` steps of the three-term recurrence.
 
-    With ``reorthogonalise=False`` this is Golub & Van Loan's algorithm 10.1.1 as printed, ghosts and all. No bounds, no early stop,
-    no breakdown handling: not for use on a model.
+    With ``reorthogonalise=False`` this is Golub & Van Loan's algorithm 10.1.1 as printed, ghosts and
+    all. No bounds, no early stop, no breakdown handling: not for use on a model.
     """
     rows: list[Tensor] = [start / start.norm()]
     alphas: list[float] = []

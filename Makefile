@@ -1,0 +1,37 @@
+# Every target works on a machine that has Python >= 3.11 and nothing else.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: demo test test-slow lint format install components clean
+
+demo: install  ## Train a small CNN under the controller and draw what happened.
+	$(BIN)/dcao demo
+
+test: install components  ## The whole fast suite, against real components.
+	$(BIN)/pytest -m "not slow"
+
+test-slow: install components  ## The proofs that take minutes.
+	$(BIN)/pytest -m slow
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+install: $(VENV)/.installed
+
+# One stamp: the environment is made anew when the requirements change.
+$(VENV)/.installed: pyproject.toml constraints.txt scripts/install.sh
+	PYTHON=$(PYTHON) VENV=$(VENV) scripts/install.sh
+	touch $@
+
+components:  ## redis-server, Prometheus, a browser, real images: whatever the tests talk to.
+	scripts/components.sh
+
+clean:
+	rm -rf $(VENV) .dcao out dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,128 @@
+"""The diagonal preconditioner of Adam-like optimizers, as a scaling s = P^-½ of weight space.
+
+For a frozen second moment the update is w ← w − η P⁻¹m, whose stability depends on the eigenvalues of P⁻¹H, which are
+those of the symmetric P^-½HP^-½ (Cohen et al. 2022, arXiv:2207.14484, §2; feeding the unsymmetric P⁻¹H to a
+symmetric solver gives wrong numbers). P = (1 − β₁ᵗ)(√ν̂ + ε) with the probe's own gradient folded into ν first, as
+the coming step will do it: otherwise a row that was never updated (ν = 0, P = ε) outshines everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dcao_client.spectrum.vectors import Layout
+
+State = dict[str, Any]
+Group = dict[str, Any]
+
+
+def _number(value: Any) -> float:
+    return float(value)
+
+
+def _moment(state: State, name: str, like: Tensor) -> Tensor:
+    kept = state.get(name)
+    return kept.detach().to(torch.float64) if isinstance(kept, Tensor) else torch.zeros_like(like)
+
+
+def _adam(state: State, group: Group, g: Tensor) -> Tensor:
+    beta1, beta2 = (_number(b) for b in group["betas"])
+    step = _number(state.get("step", 0)) + 1
+    second = beta2 * _moment(state, "exp_avg_sq", g) + (1 - beta2) * g * g
+    if group.get("amsgrad"):
+        second = torch.maximum(second, _moment(state, "max_exp_avg_sq", g))
+    bias: float = 1 - beta1**step
+    return bias * ((second / (1 - beta2**step)).sqrt() + _number(group["eps"]))
+
+
+def _adamax(state: State, group: Group, g: Tensor) -> Tensor:
+    beta1, beta2 = (_number(b) for b in group["betas"])
+    step = _number(state.get("step", 0)) + 1
+    norm = torch.maximum(beta2 * _moment(state, "exp_inf", g), g.abs() + _number(group["eps"]))
+    bias: float = 1 - beta1**step
+    return bias * norm
+
+
+def _rmsprop(state: State, group: Group, g: Tensor) -> Tensor:
+    alpha = _number(group["alpha"])
+    second = alpha * _moment(state, "square_avg", g) + (1 - alpha) * g * g
+    if group.get("centered"):
+        mean = alpha * _moment(state, "grad_avg", g) + (1 - alpha) * g
+        second = (second - mean * mean).clamp_min(0.0)
+    return second.sqrt() + _number(group["eps"])
+
+
+def _adagrad(state: State, group: Group, g: Tensor) -> Tensor:
+    return (_moment(state, "sum", g) + g * g).sqrt() + _number(group["eps"])
+
+
+def _adadelta(state: State, group: Group, g: Tensor) -> Tensor:
+    rho, eps = _number(group["rho"]), _number(group["eps"])
+    second = rho * _moment(state, "square_avg", g) + (1 - rho) * g * g
+    return (second + eps).sqrt() / (_moment(state, "acc_delta", g) + eps).sqrt()
+
+
+# By class name, not by class: subclasses and look-alikes (bitsandbytes, apex, fused forks) keep the same state.
+_RULES: dict[str, Callable[[State, Group, Tensor], Tensor]] = {
+    "Adam": _adam,
+    "AdamW": _adam,
+    "NAdam": _adam,
+    "RAdam": _adam,
+    "Adamax": _adamax,
+    "RMSprop": _rmsprop,
+    "Adagrad": _adagrad,
+    "Adadelta": _adadelta,
+}
+
+
+def rule(optimizer: torch.optim.Optimizer | None) -> Callable[[State, Group, Tensor], Tensor] | None:
+    """How this optimizer preconditions, or None when it does not (SGD) or not diagonally (LBFGS, Muon)."""
+    if optimizer is None:
+        return None
+    return next((_RULES[c.__name__] for c in type(optimizer).__mro__ if c.__name__ in _RULES), None)
+
+
+def scaling(
+    optimizer: torch.optim.Optimizer,
+    parameters: Sequence[nn.Parameter],
+    gradient: Tensor,
+    layout: Layout,
+) -> Tensor:
+    """s = P^-½ as a flat vector; zero where a parameter belongs to no group (it does not move).
+
+    Groups with other learning rates or β₁ than the first are rescaled by their ratio η_g·c₀/(η₀·c_g) with
+    c = (1 + β₁)/(1 − β₁), so that one number compared with the first group's threshold answers for all (the
+    "effective sharpness" of Cohen et al. 2024, arXiv:2410.24206, up to the constant).
+    """
+    how = rule(optimizer)
+    if how is None:
+        raise ValueError(f"expected an optimizer with a diagonal second moment; got {type(optimizer).__name__}")
+    groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+    base = optimizer.param_groups[0]
+    pieces = []
+    for parameter, g in zip(parameters, layout.unflatten(gradient), strict=True):
+        group = groups.get(id(parameter))
+        if group is None:
+            pieces.append(torch.zeros_like(g, dtype=torch.float64))
+            continue
+        state = optimizer.state.get(parameter, {})
+        denominator = how(state, group, g.to(torch.float64))
+        if group.get("maximize"):
+            raise ValueError("expected an optimizer that minimises; got maximize=True")
+        pieces.append((_relative_rate(group, base) / denominator).sqrt())
+    return layout.flatten(pieces)
+
+
+def _relative_rate(group: Group, base: Group) -> float:
+    rate, reference = _number(group["lr"]), _number(base["lr"])
+    ratio = rate / reference if reference > 0 else 1.0
+    return ratio * _horizon(base) / _horizon(group)
+
+
+def _horizon(group: Group) -> float:
+    beta = _number(group["betas"][0]) if "betas" in group else 0.0
+    return (1 + beta) / (1 - beta)

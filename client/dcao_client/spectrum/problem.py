@@ -1,0 +1,69 @@
+"""The loss as a function of the parameters: which batches, how weighted, summed over which ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from dcao_client.spectrum.isolation import freeze_randomness
+from dcao_client.spectrum.vectors import Layout
+
+Loss = Callable[[nn.Module, Any], Tensor]
+
+
+class Collective(Protocol):
+    """Sums a tensor over the ranks that measure together, in place."""
+
+    def sum_(self, tensor: Tensor) -> None: ...
+
+
+class Alone:
+    """One process: nothing to sum."""
+
+    def sum_(self, tensor: Tensor) -> None:
+        """Leave the tensor as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """The mean loss over micro-batches and ranks, ready to differentiate.
+
+    Attributes:
+        model: what the loss is called with (unwrapped, holding the aliases).
+        weights: each micro-batch's share of all examples of all ranks.
+        parameters: the tensors to differentiate by.
+    """
+
+    model: nn.Module
+    loss: Loss
+    batches: Sequence[Any]
+    weights: Sequence[float]
+    parameters: Sequence[nn.Parameter]
+    layout: Layout
+    collective: Collective
+    seed: int
+
+    def value(self, index: int) -> Tensor:
+        """The mean loss of one micro-batch under its frozen randomness.
+
+        Raises:
+            TypeError: the callable did not return a scalar tensor.
+        """
+        freeze_randomness(self.seed + index)
+        value = self.loss(self.model, self.batches[index])
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise TypeError(
+                f"expected loss(model, batch) to return a scalar tensor, the mean over the batch; got {got}"
+            )
+        return value.reshape(())
+
+    def gradients(self, value: Tensor, *, create_graph: bool) -> tuple[Tensor, ...]:
+        """∂value/∂parameters, zeros where a parameter is unused. Touches no ``.grad``."""
+        return torch.autograd.grad(
+            value, self.parameters, create_graph=create_graph, allow_unused=True, materialize_grads=True
+        )
