@@ -1,0 +1,216 @@
+"""Every setting of the controller: its environment variable is `DCAO_` and the field's name in capitals.
+
+A secret can be named by file instead: `DCAO_REDIS_PASSWORD_FILE=/run/secrets/redis_password` reads the file and strips
+the line end, so that a container engine's secrets need no shell. docs/settings.md is generated from this file.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+ENV_PREFIX = "DCAO_"
+SECRETS = ("redis_url", "redis_password")
+"""Fields that `DCAO_<NAME>_FILE` may give instead of `DCAO_<NAME>`."""
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+KIB, MIB = 1024, 1024 * 1024
+
+
+class SettingsError(ValueError):
+    """The environment asks for something that cannot be done; the text says what and how to correct it."""
+
+
+class Settings(BaseSettings):
+    """The controller's settings; frozen, so that what was read at the start stays true.
+
+    Raises:
+        pydantic.ValidationError: a value is out of its range.
+        SettingsError: a secret is given twice, or its file cannot be read.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid")
+
+    # Where it listens
+    host: str = Field(
+        default="127.0.0.1",
+        description="Address to bind. Another one than loopback needs API keys: the controller refuses to start "
+        "without.",
+    )
+    port: int = Field(default=8000, ge=0, le=65535, description="TCP port; 0 takes a free one and logs it.")
+    forwarded_allow_ips: str = Field(
+        default="127.0.0.1",
+        description="Addresses of proxies whose `X-Forwarded-For` is believed, separated by commas; `*` for all.",
+    )
+    keep_alive_seconds: int = Field(
+        default=75,
+        ge=1,
+        le=3600,
+        description="Seconds an idle connection is kept. Above the 60 s at which clients and proxies recycle theirs, "
+        "so that none meets a closing socket.",
+    )
+    max_connections: int = Field(
+        default=4096, ge=1, le=1_000_000, description="Open connections; further ones get a 503 and are closed."
+    )
+
+    # Where the history is
+    redis_url: SecretStr | None = Field(
+        default=None,
+        description="`redis://`, `rediss://` (TLS), `unix://`, `redis+cluster://`, `rediss+cluster://` or "
+        "`redis+sentinel://host:port,host:port/service`. Absent: the history lies in one SQLite file under `data`.",
+    )
+    redis_username: str | None = Field(default=None, description="ACL user, if not in the URL.")
+    redis_password: SecretStr | None = Field(default=None, description="Password, if not in the URL.")
+    redis_ca_file: Path | None = Field(default=None, description="Certificate authority (PEM) of a `rediss://` server.")
+    redis_cert_file: Path | None = Field(default=None, description="Client certificate (PEM) for mutual TLS.")
+    redis_key_file: Path | None = Field(default=None, description="Key (PEM) of the client certificate.")
+    redis_timeout_seconds: float = Field(
+        default=0.2,
+        gt=0,
+        le=60,
+        description="Seconds to connect to Redis, and to wait for one answer. Below the client's deadline of 0.25 s.",
+    )
+    redis_max_connections: int = Field(default=64, ge=1, le=10_000, description="Size of the connection pool.")
+    data: Path = Field(
+        default=Path(".dcao"), description="Folder of the SQLite file and of the audit file, when there is no Redis."
+    )
+
+    # How long it is kept
+    retention_days: float = Field(
+        default=90, gt=0, le=36_500, description="Days after its last change that a run is kept."
+    )
+    max_records: int = Field(
+        default=1_000_000, ge=100, description="Newest decisions kept for one attempt of a run, about."
+    )
+    stale_factor: float = Field(
+        default=3,
+        ge=1,
+        le=1000,
+        description="A run is stale when nothing was observed for this many of its usual intervals between probes.",
+    )
+    stale_floor_seconds: float = Field(
+        default=60, ge=0, description="No run is called stale before this many seconds of silence."
+    )
+
+    # Who may ask
+    api_keys_file: Path | None = Field(
+        default=None,
+        description="File of API keys (`dcao-controller keys create` writes it). Read again when it changes.",
+    )
+    api_keys_in_redis: bool = Field(
+        default=False,
+        description="API keys are kept in Redis, shared by all replicas.",
+    )
+    api_keys_refresh_seconds: float = Field(
+        default=5, gt=0, le=3600, description="Seconds after which a created or revoked key counts, at most."
+    )
+    rate_limit: float = Field(
+        default=2000,
+        ge=0,
+        description="Requests per second that one API key may make of one replica, on average; 0: no limit.",
+    )
+    rate_burst: int = Field(default=4000, ge=1, description="Requests that one API key may make at once.")
+    audit_max: int = Field(
+        default=10_000, ge=100, description="Newest entries kept of the audit stream in Redis, about."
+    )
+
+    # What a request may cost
+    body_limit: int = Field(
+        default=128 * KIB,
+        ge=KIB,
+        description="Bytes of a request's body. An observation is about 1 KiB; a state token may have 64 KiB.",
+    )
+    backfill_body_limit: int = Field(
+        default=16 * MIB, ge=KIB, description="Bytes of the body of `decisions:backfill`, up to 1,000 entries."
+    )
+    header_limit: int = Field(default=16 * KIB, ge=KIB, description="Bytes of a request's line and headers together.")
+    header_seconds: float = Field(
+        default=10, gt=0, le=600, description="Seconds from the first byte of a request to the end of its headers."
+    )
+    body_seconds: float = Field(default=10, gt=0, le=600, description="Seconds in which the whole body must arrive.")
+
+    # How it stops
+    drain_seconds: float = Field(
+        default=5,
+        ge=0,
+        le=600,
+        description="After SIGTERM: seconds for which `/readyz` says no while requests are still served, so that "
+        "proxies notice.",
+    )
+    shutdown_seconds: int = Field(
+        default=10, ge=0, le=600, description="Seconds that requests in flight then have to finish."
+    )
+
+    # What it says
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
+    log_format: Literal["json", "console"] = Field(
+        default="json", description="`json`: one object a line, for machines; `console`: for people."
+    )
+    access_log: Literal["off", "errors", "all"] = Field(
+        default="errors",
+        description="Which answers are logged: none, those from 400 on, or all. Decisions are counted in the metrics.",
+    )
+    tracing: bool = Field(
+        default=False,
+        description="OpenTelemetry spans; needs `pip install 'dcao[otel]'` and is set up by the `OTEL_…` variables.",
+    )
+
+    @property
+    def loopback(self) -> bool:
+        """Only this machine can reach the controller."""
+        return self.host in LOOPBACK
+
+    @property
+    def keys_wanted(self) -> bool:
+        """API keys are configured, so every request to the API needs one."""
+        return self.api_keys_file is not None or self.api_keys_in_redis
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment, then secrets named by file."""
+        return init_settings, env_settings, SecretFiles(settings_cls)
+
+
+class SecretFiles(PydanticBaseSettingsSource):
+    """Reads `DCAO_<NAME>_FILE` for the fields in `SECRETS`."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """The secret's text, or None when no file is named."""
+        variable = f"{ENV_PREFIX}{field_name.upper()}"
+        path = os.environ.get(f"{variable}_FILE")
+        if field_name not in SECRETS or not path:
+            return None, field_name, False
+        if os.environ.get(variable):
+            raise SettingsError(f"expected either {variable} or {variable}_FILE, got both; unset one")
+        try:
+            return Path(path).read_text().rstrip("\r\n"), field_name, False
+        except OSError as error:
+            raise SettingsError(
+                f"expected a readable file in {variable}_FILE, got {path!r} ({error.strerror}); correct or unset it"
+            ) from error
+
+    def __call__(self) -> dict[str, Any]:
+        """All secrets that are named by file."""
+        values = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def settings_table() -> str:
+    """docs/settings.md's table: variable, default, meaning."""
+    rows = ["| variable | default | meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        variable = f"`{ENV_PREFIX}{name.upper()}`"
+        if name in SECRETS:
+            variable += f", `{ENV_PREFIX}{name.upper()}_FILE`"
+        default = "" if field.default is None else f"`{field.default}`"
+        rows.append(f"| {variable} | {default} | {field.description} |")
+    return "\n".join(rows) + "\n"
