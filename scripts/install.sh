@@ -1,6 +1,5 @@
 #!/bin/sh
-# Makes the virtual environment from the constraints file. CPU PyTorch is pinned there; the index for it is PyTorch's own
-# unless pip already knows a place that has the wheel.
+# Makes the virtual environment from the constraints file.
 set -eu
 PYTHON=${PYTHON:-python3}
 VENV=${VENV:-.venv}
@@ -15,8 +14,16 @@ if [ ! -x "$VENV/bin/python" ]; then
         exit 1
     }
 fi
+pip="$VENV/bin/python -m pip"
+$pip install -q --upgrade 'pip>=25.1' # the first that reads dependency groups
+
+# PyPI's Linux wheel of torch brings gigabytes of CUDA. Unless pip is set up with wheels of its own, take the CPU build.
 torch=$(grep '^torch==' constraints.txt)
-"$VENV/bin/python" -c 'import torch' 2>/dev/null || "$VENV/bin/pip" install -q "$torch" \
-    || "$VENV/bin/pip" install -q --index-url https://download.pytorch.org/whl/cpu "$torch"
-"$VENV/bin/pip" install -q -c constraints.txt pip
-"$VENV/bin/pip" install -q -c constraints.txt --group dev -e '.[all]'
+if ! "$VENV/bin/python" -c 'import torch' 2>/dev/null; then
+    if [ "$(uname)" = Linux ] && ! $pip config list | grep -q find-links; then
+        $pip install -q --index-url https://download.pytorch.org/whl/cpu "$torch"
+    else
+        $pip install -q "$torch"
+    fi
+fi
+$pip install -q -c constraints.txt --group dev -e '.[all]'
