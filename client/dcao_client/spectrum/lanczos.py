@@ -115,8 +115,10 @@ def lanczos(
             outcome = Outcome.CONVERGED
             break
         if run.matvecs < max_matvecs and not run.advance():
-            outcome = Outcome.CONVERGED if len(run.projected) >= 2 or not stop.gap else Outcome.BREAKDOWN
+            outcome = Outcome.CONVERGED
             break
+    if stop.gap and len(run.projected) < 2:
+        outcome = Outcome.BREAKDOWN
     return run.finish(outcome, start, want)
 
 

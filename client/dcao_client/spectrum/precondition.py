@@ -36,7 +36,8 @@ def _adam(state: State, group: Group, g: Tensor) -> Tensor:
     if group.get("amsgrad"):
         second = torch.maximum(second, _moment(state, "max_exp_avg_sq", g))
     bias: float = 1 - beta1**step
-    return bias * ((second / (1 - beta2**step)).sqrt() + _number(group["eps"]))
+    scaled: Tensor = bias * ((second / (1 - beta2**step)).sqrt() + _number(group["eps"]))
+    return scaled
 
 
 def _adamax(state: State, group: Group, g: Tensor) -> Tensor:
@@ -44,7 +45,8 @@ def _adamax(state: State, group: Group, g: Tensor) -> Tensor:
     step = _number(state.get("step", 0)) + 1
     norm = torch.maximum(beta2 * _moment(state, "exp_inf", g), g.abs() + _number(group["eps"]))
     bias: float = 1 - beta1**step
-    return bias * norm
+    scaled: Tensor = bias * norm
+    return scaled
 
 
 def _rmsprop(state: State, group: Group, g: Tensor) -> Tensor:

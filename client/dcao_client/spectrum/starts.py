@@ -14,8 +14,8 @@ from dcao_client.spectrum.vectors import norm
 def start_vector(kind: StartKind, gradient: Tensor, warm: Sequence[Tensor], generator: torch.Generator) -> Tensor:
     """A start vector of the kind asked for, or the nearest that exists: warm without history is gradient.
 
-    "combined" adds the unit gradient to the last Ritz vectors, each with the sign of its component along the gradient, so that nothing
-    cancels.
+    "combined" adds the unit gradient to the last Ritz vectors, each with the sign of its component along the
+    gradient, so that nothing cancels.
     """
     if kind == "random" or not bool(torch.isfinite(gradient).all()) or norm(gradient) == 0.0:
         return _random(gradient, generator)
