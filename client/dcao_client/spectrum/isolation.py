@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -123,6 +124,12 @@ def _refill(container: Any, content: Any) -> None:
         container.update(content)
 
 
+def _weight_norm(g: Tensor, v: Tensor, *, dim: int) -> Tensor:
+    """g·v/‖v‖ in plain operations: torch's fused one has a wrong second derivative (an unsymmetric "Hessian")."""
+    weight: Tensor = v * (g / torch.norm_except_dim(v, 2, dim))
+    return weight
+
+
 def _swap_in_aliases(model: nn.Module) -> list[nn.Parameter]:
     """Replace parameters by aliases and buffers by clones in every module; ``_modules_restored`` undoes it."""
     aliases: dict[int, nn.Parameter] = {}
@@ -141,4 +148,6 @@ def _swap_in_aliases(model: nn.Module) -> list[nn.Parameter]:
         if isinstance(module, nn.RNNBase):
             # Recurrent layers keep a second list of their weights and use that one.
             module._flat_weights = [getattr(module, name, None) for name in module._flat_weights_names]
+        if type(module).__name__ == "_WeightNorm":
+            module.__dict__["forward"] = functools.partial(_weight_norm, dim=getattr(module, "dim", 0))
     return list(aliases.values())
