@@ -1,0 +1,76 @@
+"""Where a run stands: attempt, state token, version, and the decisions of late that the controller may have lost."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from dcao_client.errors import DcaoError
+from dcao_proto import AttemptRequest, Decision, JournalEntry, Observation
+from dcao_proto.policy import BoundPolicy
+
+# A replica of the store that takes over may lack the last second or so of acknowledged writes. At one decision every
+# few seconds 256 cover a quarter of an hour.
+RING = 256
+
+
+@dataclass
+class Lineage:
+    """Mutable position of one session in its run. The session's lock guards it."""
+
+    bound: BoundPolicy
+    attempt: int = 1
+    confirmed: bool = False  # the controller has said that the attempt is ours
+    resumed: bool = False  # the attempt continues a checkpoint
+    token: str = ""
+    version: int = 0
+    last: Decision | None = None
+    ring: deque[JournalEntry] = field(default_factory=lambda: deque(maxlen=RING))
+
+    def __post_init__(self) -> None:
+        self.token = self.bound.initial_token()
+        self.origin = AttemptRequest(state=self.token, version=0)  # what an attempt of ours starts from
+
+    def stamp(self, observation: Observation) -> Observation:
+        """The observation with the attempt, state token and version that belong to it."""
+        update = {"attempt": self.attempt, "state": self.token, "version": self.version}
+        return observation.model_copy(update=update)
+
+    def advance(self, observation: Observation, decision: Decision) -> JournalEntry:
+        """Takes a decision as the newest of the run."""
+        if decision.state is not None:
+            self.token, self.version = decision.state, decision.version
+        self.last = decision
+        entry = JournalEntry.model_construct(
+            # Without the token, which would be most of its size.
+            observation=observation.model_copy(update={"state": None, "version": None}),
+            decision=decision,
+        )
+        self.ring.append(entry)
+        return entry
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a restart needs to go on exactly, as plain values."""
+        return {
+            "attempt": self.attempt,
+            "token": self.token,
+            "version": self.version,
+            "last": None if self.last is None else self.last.wire(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues from a checkpoint, as a new attempt.
+
+        Raises:
+            DcaoError: the checkpoint belongs to a run with another specification.
+        """
+        try:
+            self.bound.state_of(state["token"])
+        except ValueError as error:
+            raise DcaoError(f"the checkpoint does not fit this session: {error}") from error
+        self.token, self.version = state["token"], state["version"]
+        self.last = None if state["last"] is None else Decision.model_validate(state["last"])
+        self.origin = AttemptRequest(step=self.last.step if self.last else None, state=self.token, version=self.version)
+        # A number of our own until the controller has given one.
+        self.attempt = max(state["attempt"], self.attempt) + 1
+        self.confirmed, self.resumed = False, True
+        self.ring.clear()
