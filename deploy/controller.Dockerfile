@@ -8,7 +8,7 @@ ARG PYTHON_IMAGE=python:3.11-slim
 
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY proto proto
 COPY server server
 COPY client client
@@ -18,7 +18,7 @@ RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca,target=/run/secrets/ca.crt \
     --mount=type=cache,target=/root/.cache/pip \
     python -m venv --without-pip /opt/dcao \
-    && python -m pip --python /opt/dcao/bin/python install --no-warn-script-location '.[server]'
+    && python -m pip --python /opt/dcao/bin/python install -c constraints.txt '.[server]'
 
 FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="dcao-controller" \

@@ -24,7 +24,7 @@ RUN --mount=type=bind,from=wheels,target=/wheels \
     && python -m pip --python /opt/dcao/bin/python install \
         --find-links /wheels ${TORCH_INDEX:+--extra-index-url ${TORCH_INDEX}} "torch==${TORCH_VERSION}+cpu"
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY proto proto
 COPY server server
 COPY client client
@@ -32,7 +32,7 @@ COPY experiments experiments
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca,target=/run/secrets/ca.crt \
     --mount=type=cache,target=/root/.cache/pip \
-    python -m pip --python /opt/dcao/bin/python install '.[client]' 'scikit-learn>=1.5'
+    python -m pip --python /opt/dcao/bin/python install -c constraints.txt '.[client]' 'scikit-learn>=1.5'
 
 FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="dcao-worker" \

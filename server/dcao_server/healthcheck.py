@@ -17,6 +17,9 @@ from collections.abc import Mapping
 TIMEOUT_SECONDS = 1.5
 """Below the 2 s that the image's HEALTHCHECK grants, so the reason is printed before the engine gives up."""
 
+DEFAULT_PORT = 8000
+"""`Settings.port`'s default, written out: importing it would import pydantic into every check. A test compares."""
+
 _EVERY_INTERFACE = {"", "0.0.0.0", "::", "[::]"}  # noqa: S104 - compared with, never bound to
 
 
@@ -29,7 +32,7 @@ def address(environ: Mapping[str, str]) -> tuple[str, int]:
         ValueError: `DCAO_PORT` is not a port.
     """
     host = environ.get("DCAO_HOST", "")
-    text = environ.get("DCAO_PORT", "8080")
+    text = environ.get("DCAO_PORT", str(DEFAULT_PORT))
     if not text.isdecimal() or not 0 < int(text) < 65536:
         raise ValueError(f"expected DCAO_PORT to be a port from 1 to 65535, got {text!r}; correct or unset it")
     return ("127.0.0.1" if host in _EVERY_INTERFACE else host), int(text)
