@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from .swarm_rules import DEPRECATED, IGNORED, REJECTED, UNKNOWN, findings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +34,10 @@ def test_the_scan_finds_every_key_it_knows_of(key: str) -> None:
     ("service", "expected"),
     [
         ({"image": "b", "depends_on": {"c": {"condition": "service_healthy"}}}, "depends_on must be a list"),
-        ({"image": "b", "deploy": {"resources": {"limits": {"pids": 5}}}}, "resources.limits.pids is not in the schema"),
+        (
+            {"image": "b", "deploy": {"resources": {"limits": {"pids": 5}}}},
+            "resources.limits.pids is not in the schema",
+        ),
         ({"image": "b", "volumes": ["./x:/x"]}, "is a path of one node"),
         ({"image": "b", "ports": ["127.0.0.1:80:80"]}, "names an address"),
         ({}, "needs an image"),
