@@ -101,7 +101,7 @@ def test_only_the_proxy_and_grafana_are_published() -> None:
 
 
 def test_no_secret_is_written_in_the_files() -> None:
-    """A password, token or key is always the path of a secret's file, and every secret is a file outside the repository."""
+    """A password, token or key is always the path of a secret's file, and git ignores those files."""
     for compose in (MAIN, OVERRIDE):
         for service in compose["services"].values():
             for variable, value in service.get("environment", {}).items():
