@@ -1,0 +1,28 @@
+"""DCAO's client: measure the curvature of a training run, ask the controller, apply what it says.
+
+`attach` for a torch loop, `DCAO` as an optimizer, `Session` to bring your own loop. Torch is imported only when one of
+the first two is asked for.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from dcao_client.errors import DcaoError, RefusedError, UnreachableError
+from dcao_client.session import Session
+
+if TYPE_CHECKING:
+    from dcao_client.hooks.optimizer import DCAO
+    from dcao_client.hooks.torch_loop import Attachment, attach
+
+__all__ = ["DCAO", "Attachment", "DcaoError", "RefusedError", "Session", "UnreachableError", "attach"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "DCAO":
+        from dcao_client.hooks.optimizer import DCAO
+
+        return DCAO
+    if name in ("attach", "Attachment"):
+        from dcao_client.hooks import torch_loop
+
+        return getattr(torch_loop, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,152 @@
+"""Writing a decision into a torch optimizer, and taking it out again.
+
+The user's values and the user's scheduler own `param_groups` at all times but one: during `optimizer.step()`. Just
+before the update a hook multiplies what stands there; just after it another puts the base back. So
+
+* every scheduler composes exactly, chainable or closed-form, attached before or after, named or not: it reads and
+  writes base values only, and a multiplier is never applied to a value that was already adjusted;
+* a checkpoint of the optimizer holds base values, so that loading it can neither undo nor double a decision;
+* the last word before the update is ours, whoever wrote before.
+
+`applied` says what the last update used.
+"""
+
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from dcao_proto import Decision, Hyperparameters, Multipliers
+from dcao_proto.optimizers import OptimizerName
+
+BY_CLASS: dict[str, OptimizerName] = {
+    "Adam": "adam",
+    "AdamW": "adamw",
+    "NAdam": "nadam",
+    "RAdam": "radam",
+    "Adamax": "adamax",
+    "RMSprop": "rmsprop",
+    "Adagrad": "adagrad",
+}
+
+
+def optimizer_name(optimizer: Optimizer) -> OptimizerName:
+    """What the protocol calls this optimizer; `other` if its stability threshold is not known."""
+    kind = type(optimizer)
+    for cls in kind.__mro__:
+        if cls.__name__ == "SGD":
+            return "nesterov" if optimizer.param_groups[0]["nesterov"] else "sgd"
+        if cls.__name__ in ("Adam", "AdamW") and optimizer.param_groups[0].get("amsgrad"):
+            return "amsgrad"
+        if cls.__name__ in BY_CLASS:
+            return BY_CLASS[cls.__name__]
+    return "other"
+
+
+def read_momentum(group: dict[str, Any]) -> float:
+    """β of a group: `momentum`, or the first of `betas`; 0 if it has neither."""
+    if "betas" in group:
+        return float(group["betas"][0])
+    return float(group.get("momentum") or 0.0)
+
+
+class ParamGroups:
+    """The base values of an optimizer and the factors on them.
+
+    Args:
+        optimizer: hooks are registered on it; `remove` takes them off.
+        max_momentum: no group's momentum is raised above this.
+    """
+
+    def __init__(self, optimizer: Optimizer, *, max_momentum: float = 0.99) -> None:
+        if not optimizer.param_groups:
+            raise ValueError("expected an optimizer with at least one parameter group, got none")
+        self.optimizer = optimizer
+        self.steps = 0
+        self.applied: Hyperparameters | None = None
+        self._max_momentum = max_momentum
+        self._factors = Multipliers()
+        self._group_factors: dict[str, float] = {}
+        self._saved: list[dict[str, Any]] | None = None
+        self._hooks: list[RemovableHandle] = [
+            optimizer.register_step_pre_hook(self._before_step),
+            optimizer.register_step_post_hook(self._after_step),
+        ]
+
+    def base(self) -> Hyperparameters:
+        """What the user's scheduler says now: the largest lr with its group's momentum, and the largest weight decay.
+
+        Groups keep their own ratios to it, so one number can stand for all.
+        """
+        groups = self.optimizer.param_groups
+        main = max(groups, key=lambda group: float(group["lr"]))
+        return Hyperparameters(
+            lr=float(main["lr"]),
+            momentum=read_momentum(main),
+            weight_decay=max(float(group.get("weight_decay") or 0.0) for group in groups),
+        )
+
+    def set(self, decision: Decision) -> None:
+        """Uses a decision from the next update on."""
+        self._factors = decision.multipliers
+        self._group_factors = {g.name: g.multiplier for g in decision.groups or ()}
+
+    def remove(self) -> None:
+        """Takes the hooks off; the optimizer is what it was."""
+        for hook in self._hooks:
+            hook.remove()
+        self._restore()
+
+    # -- around the update ------------------------------------------------------------------------------------------
+
+    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        self._restore()  # an update that raised left its values behind
+        saved = []
+        for group in optimizer.param_groups:
+            saved.append(_snapshot(group))
+            self._scale(group)
+        self._saved = saved
+        self.applied = self.base()  # what stands there now is what the update reads
+
+    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        self._restore()
+        self.steps += 1
+
+    def _scale(self, group: dict[str, Any]) -> None:
+        factor = self._factors.lr * self._group_factors.get(str(group.get("name")), 1.0)
+        _write_lr(group, float(group["lr"]) * factor)
+        beta = read_momentum(group)
+        if beta > 0 and self._factors.momentum != 1.0:
+            # `max` keeps a base momentum that the user set above the cap; an ulp must not lift it either.
+            _write_momentum(group, min(beta * self._factors.momentum, max(self._max_momentum, beta)))
+        if group.get("weight_decay"):  # a group with decay 0 keeps 0
+            group["weight_decay"] = group["weight_decay"] * self._factors.weight_decay
+
+    def _restore(self) -> None:
+        if self._saved is None:
+            return
+        for group, saved in zip(self.optimizer.param_groups, self._saved, strict=False):
+            _write_lr(group, saved.pop("lr"))
+            group.update(saved)
+        self._saved = None
+
+
+def _snapshot(group: dict[str, Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = {name: group[name] for name in ("momentum", "betas", "weight_decay") if name in group}
+    return {"lr": group["lr"].clone() if isinstance(group["lr"], torch.Tensor) else group["lr"], **kept}
+
+
+def _write_lr(group: dict[str, Any], value: Any) -> None:
+    """In place where lr is a tensor: compiled and captured steps hold on to it."""
+    if isinstance(group["lr"], torch.Tensor):
+        group["lr"].copy_(value) if isinstance(value, torch.Tensor) else group["lr"].fill_(value)
+    else:
+        group["lr"] = value
+
+
+def _write_momentum(group: dict[str, Any], value: float) -> None:
+    if "betas" in group:
+        group["betas"] = (value, *group["betas"][1:])
+    else:
+        group["momentum"] = value
