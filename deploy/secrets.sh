@@ -10,8 +10,12 @@ umask 077
 mkdir -p "$folder"
 chmod 700 "$folder"
 
-random() { # 32 hexadecimal digits: 128 bits, and nothing that a shell, a URL or a configuration file would quote
-    od -An -N16 -tx1 /dev/urandom | tr -d ' \n'
+random() { # random BYTES: hexadecimal, so that no shell, URL or configuration file would have to quote it
+    od -An -N"$1" -tx1 /dev/urandom | tr -d ' \n'
+}
+
+sha256() {
+    if command -v sha256sum >/dev/null; then sha256sum; else shasum -a 256; fi | cut -d ' ' -f 1
 }
 
 make() { # make NAME TEXT
@@ -22,5 +26,16 @@ make() { # make NAME TEXT
     echo "made $folder/$1"
 }
 
-make redis_password "$(random)"
-make grafana_admin_password "$(random)"
+make redis_password "$(random 16)"
+make grafana_admin_password "$(random 16)"
+
+# A key for the workers, and the record by which the controller knows it: what `dcao-controller keys create` would make,
+# without needing Python here. Make more with that command, one for each project and person.
+if [ ! -s "$folder/api_key" ]; then
+    id="$(random 6)"
+    key="dcao_${id}_$(random 24)"
+    hash="$(printf '%s' "$key" | sha256)"
+    rm -f "$folder/api_keys"
+    make api_keys "{\"id\":\"$id\",\"sha256\":\"$hash\",\"grants\":{\"*\":\"write\"},\"created\":$(date +%s),\"note\":\"workers\"}"
+    make api_key "$key"
+fi
