@@ -112,6 +112,10 @@ class Settings(BaseSettings):
         description="Requests per second that one API key may make of one replica, on average; 0: no limit.",
     )
     rate_burst: int = Field(default=4000, ge=1, description="Requests that one API key may make at once.")
+    protect_metrics: bool = Field(
+        default=False,
+        description="`/metrics` and `/metrics/runs` need a key with `read` on `*`; they name every project's runs.",
+    )
     audit_max: int = Field(
         default=10_000, ge=100, description="Newest entries kept of the audit stream in Redis, about."
     )

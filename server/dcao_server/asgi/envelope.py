@@ -1,0 +1,100 @@
+"""The outermost layer: what holds for every request, whatever route it takes.
+
+One class rather than a stack of middlewares: each layer of a stack costs a wrapped `send` and a pass over the headers,
+and a decision is a quarter of a millisecond.
+"""
+
+import time
+
+import structlog
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from dcao_proto.problem import PROBLEM_MEDIA_TYPE, ProblemError, ProblemKind
+from dcao_server.asgi.access import audit_change, log_answer, wanted
+from dcao_server.asgi.body import BACKFILL, check_body, counted
+from dcao_server.asgi.context import request_id_of
+from dcao_server.asgi.headers import ON_EVERY_ANSWER, ON_PAGES, completed, is_page
+from dcao_server.asgi.lifecycle import Lifecycle
+from dcao_server.asgi.problems import INTERNAL_DETAIL, problem_body
+from dcao_server.security.guard import Guard
+from dcao_server.security.keys import ApiKey
+from dcao_server.settings import Settings
+
+_log = structlog.get_logger(__name__)
+
+
+class Envelope:
+    """Request ID, admission, limits on the body, problem documents for what was raised, headers, access log."""
+
+    def __init__(self, app: ASGIApp, settings: Settings, guard: Guard, lifecycle: Lifecycle) -> None:
+        self.app = app
+        self._guard = guard
+        self._lifecycle = lifecycle
+        self._access_log = settings.access_log
+        self._limit = settings.body_limit
+        self._backfill_limit = settings.backfill_body_limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request; raises only when an answer that had begun cannot be finished."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        request_id = request_id_of(headers.get(b"x-request-id"))
+        answer = _Answer(send, request_id, closing=self._lifecycle.draining)
+        key: ApiKey | None = None
+        try:
+            key = await self._guard.admit(scope, headers, request_id)
+            limit = self._backfill_limit if scope["path"].endswith(BACKFILL) else self._limit
+            if check_body(scope["method"], headers, limit):
+                receive = counted(receive, limit)
+            await self.app(scope, receive, answer)
+        except ClientDisconnect:
+            return
+        except Exception as error:
+            if answer.status:
+                raise  # half an answer is out: the server closes the connection, which is how HTTP/1.1 says so
+            await answer.problem(error if isinstance(error, ProblemError) else _internal(error))
+        if answer.status:
+            audit_change(self._guard.trail, scope, answer.status, key, request_id)
+            if wanted(self._access_log, answer.status):
+                log_answer(scope, headers, answer.status, time.perf_counter() - started, key)
+
+
+class _Answer:
+    """`send`, which notes the status and completes the headers."""
+
+    __slots__ = ("_closing", "_request_id", "_send", "status")
+
+    def __init__(self, send: Send, request_id: str, *, closing: bool) -> None:
+        self._send = send
+        self._request_id = request_id
+        self._closing = closing
+        self.status = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = completed(message["headers"], ON_EVERY_ANSWER)
+            headers.append((b"x-request-id", self._request_id.encode("ascii")))
+            if is_page(headers):
+                headers = completed(headers, ON_PAGES)
+            if self._closing:
+                headers.append((b"connection", b"close"))
+            message = {**message, "headers": headers}
+        await self._send(message)
+
+    async def problem(self, error: ProblemError) -> None:
+        body = problem_body(error, self._request_id)
+        own = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in error.headers.items()]
+        own.append((b"content-type", PROBLEM_MEDIA_TYPE.encode()))
+        own.append((b"content-length", str(len(body)).encode()))
+        await self({"type": "http.response.start", "status": error.kind.status, "headers": own})
+        await self({"type": "http.response.body", "body": body})
+
+
+def _internal(error: Exception) -> ProblemError:
+    _log.error("request failed", exc_info=error)
+    return ProblemError(ProblemKind.INTERNAL, INTERNAL_DETAIL)

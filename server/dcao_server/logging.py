@@ -1,0 +1,91 @@
+"""Structured logs on standard error: one JSON object a line, with the request's ID, without secrets."""
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any, Literal
+
+import structlog
+
+from dcao_server.asgi.context import current_request_id
+
+_SECRET_NAMES = frozenset({"authorization", "api_key", "password", "secret", "token", "state"})
+_API_KEY = re.compile(r"dcao_([a-z0-9]{4,32})_[0-9A-Za-z]+")
+_URL_PASSWORD = re.compile(r"://([^:/@\s]*):[^@/\s]+@")
+_HIDDEN = "…"
+_QUIET = {"uvicorn.access": logging.CRITICAL, "uvicorn.error": logging.INFO, "asyncio": logging.WARNING}
+
+
+def hide_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """structlog processor: no API key, no password of a URL, no field that is named for a secret leaves the process."""
+    for name, value in event.items():
+        if name in _SECRET_NAMES:
+            event[name] = _HIDDEN
+        elif isinstance(value, str):
+            event[name] = without_secrets(value)
+    return event
+
+
+def without_secrets(text: str) -> str:
+    """The text with API keys cut to their ids and passwords in URLs removed."""
+    return _URL_PASSWORD.sub(rf"://\1:{_HIDDEN}@", _API_KEY.sub(rf"dcao_\1_{_HIDDEN}", text))
+
+
+def _add_request_id(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    request_id = current_request_id()
+    if request_id and "request" not in event:
+        event["request"] = request_id
+    return event
+
+
+def configure_logging(level: str = "info", log_format: Literal["json", "console"] = "json") -> None:
+    """Sends structlog and the standard library's loggers (uvicorn's, redis's) the same way.
+
+    Args:
+        level: least level that is written.
+        log_format: `json` for machines, `console` for people.
+    """
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _add_request_id,
+    ]
+    render: list[structlog.typing.Processor]
+    if log_format == "json":
+        render = [structlog.processors.format_exc_info, hide_secrets, structlog.processors.JSONRenderer()]
+    else:
+        render = [hide_secrets, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _drop_colour, *render],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name, least in _QUIET.items():
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+        logger.setLevel(max(least, root.level))
+
+
+def _drop_colour(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """uvicorn repeats each message with terminal colours in it."""
+    event.pop("color_message", None)
+    return event

@@ -1,0 +1,111 @@
+"""The audit trail: who was refused and why, and who created, ended or deleted what.
+
+Events are collected in memory and written about twice a second, so that no request waits for a disk. Equal refusals in
+between become one event with a count: somebody who tries keys in a loop must not flush everything else out of a
+trail of bounded length.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+
+import structlog
+from pydantic import BaseModel, ConfigDict, Field
+
+_log = structlog.get_logger("dcao.audit")
+FLUSH_SECONDS = 0.5
+MAX_WAITING = 1000
+"""Different events held until the next write; more are counted and reported as one."""
+MAX_TEXT = 200
+
+
+class AuditEvent(BaseModel):
+    """One entry. No key, no secret, no query string, no body."""
+
+    model_config = ConfigDict(frozen=True)
+
+    event: str = Field(description="refused, changed, or dropped (too many events at once; `count` says how many).")
+    reason: str = Field(
+        default="",
+        description="Of a refusal: no-key, malformed, unknown, wrong-secret, expired, key-in-query, scope, project or "
+        "rate.",
+    )
+    key: str | None = Field(default=None, description="Id of the API key, when it is a known one.")
+    client: str = Field(default="", description="Address of the client.")
+    method: str = ""
+    path: str = ""
+    status: int = 0
+    request: str = Field(default="", description="Request ID of the first of `count`.")
+    at: float = Field(default_factory=time.time, description="Seconds since the epoch, of the first of `count`.")
+    count: int = 1
+
+
+class AuditSink(Protocol):
+    """Where events go for good."""
+
+    async def write(self, events: list[AuditEvent]) -> None:
+        """Append; may raise anything, the trail logs it."""
+
+
+class AuditTrail:
+    """Collects events, writes them in the background, and says each in the log.
+
+    Args:
+        sink: where they go; None keeps them in the log only.
+        flush_seconds: between writes.
+    """
+
+    def __init__(self, sink: AuditSink | None, flush_seconds: float = FLUSH_SECONDS) -> None:
+        self._sink = sink
+        self._flush_seconds = flush_seconds
+        self._waiting: dict[tuple[Any, ...], AuditEvent] = {}
+        self._dropped = 0
+
+    def note(self, event: AuditEvent) -> None:
+        """Take an event; returns at once."""
+        # A refusal is the same refusal whatever the path: who, from where, why. Changes are told apart.
+        where = (event.method, event.path) if event.event == "changed" else ()
+        what = (event.event, event.reason, event.key, event.client, event.status, *where)
+        known = self._waiting.get(what)
+        if known is not None:
+            self._waiting[what] = known.model_copy(update={"count": known.count + 1})
+        elif len(self._waiting) < MAX_WAITING:
+            self._waiting[what] = event.model_copy(update={"path": event.path[:MAX_TEXT], "client": event.client[:64]})
+        else:
+            self._dropped += 1
+
+    async def flush(self) -> None:
+        """Write what is waiting. A sink that fails loses these events from the trail, not from the log."""
+        events, self._waiting = list(self._waiting.values()), {}
+        if self._dropped:
+            events.append(AuditEvent(event="dropped", count=self._dropped))
+            self._dropped = 0
+        if not events:
+            return
+        for event in events:
+            _log.warning("audit", **{k: v for k, v in event.model_dump().items() if v not in ("", None, 0)})
+        if self._sink is None:
+            return
+        try:
+            await self._sink.write(events)
+        except Exception as error:  # noqa: BLE001 - an audit trail that cannot be written must not stop the service
+            _log.error("audit events not written; they are in this log only", events=len(events), error=repr(error))
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Writes in the background while the block runs, and what is left at its end."""
+        task = asyncio.create_task(self._flush_for_ever(), name="audit")
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            await self.flush()
+
+    async def _flush_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(self._flush_seconds)
+            await self.flush()

@@ -1,0 +1,145 @@
+"""Admits a request or refuses it: key, scope, project, rate; and notes refusals in the audit trail."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, NoReturn
+
+from dcao_proto.problem import ProblemError, ProblemKind
+from dcao_server.security.audit import AuditEvent, AuditTrail
+from dcao_server.security.keyring import Keyring
+from dcao_server.security.keys import EVERY_PROJECT, PREFIX, ApiKey, Scope
+from dcao_server.security.needs import Need, need_of
+from dcao_server.security.rate import RateLimit
+
+_KEY_IN_TEXT = f"{PREFIX}_".encode()
+_BEARER = b"bearer "
+HOW_TO_MAKE_ONE = "make one with `dcao-controller keys create`"
+
+
+class Refusal(NamedTuple):
+    """Why a request may not go on. `reason` is for the audit trail, `detail` for whoever asked."""
+
+    kind: ProblemKind
+    reason: str
+    detail: str
+    key: str | None = None
+    retry_after: int | None = None
+
+
+class Guard:
+    """The one place that says who may do what.
+
+    Args:
+        keyring: the keys in force; None where keys are off, which is possible on loopback only.
+        rate: limit for each key.
+        trail: where refusals are noted.
+        protect_metrics: metrics need a key too.
+    """
+
+    def __init__(
+        self, keyring: Keyring | None, rate: RateLimit, trail: AuditTrail, *, protect_metrics: bool = False
+    ) -> None:
+        self._keyring = keyring
+        self._rate = rate
+        self._protect_metrics = protect_metrics
+        self.trail = trail
+
+    async def admit(self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes], request_id: str) -> ApiKey | None:
+        """The key of a request that may go on; None where it needs none.
+
+        Args:
+            scope: the ASGI scope.
+            headers: its headers, names in lower case.
+            request_id: for the audit trail.
+
+        Raises:
+            ProblemError: unauthenticated, forbidden, rate-limited, or store-unavailable when no key was ever read.
+        """
+        if _KEY_IN_TEXT in scope["query_string"]:
+            self._refuse(scope, request_id, _KEY_IN_QUERY)
+        if self._keyring is None:
+            return None
+        need = need_of(scope["method"], scope["path"], protect_metrics=self._protect_metrics)
+        if need is None:
+            return None
+        if self._keyring.due():
+            await self._keyring.reload()
+        key = self._authenticate(headers.get(b"authorization"), self._keyring)
+        refusal = (_forbidden(key, need) or self._too_fast(key)) if isinstance(key, ApiKey) else key
+        if refusal is not None:
+            self._refuse(scope, request_id, refusal)
+        return key if isinstance(key, ApiKey) else None
+
+    @staticmethod
+    def _authenticate(header: bytes | None, keyring: Keyring) -> ApiKey | Refusal:
+        if header is None or header[:7].lower() != _BEARER:
+            return _NO_KEY if header is None else _OTHER_SCHEME
+        key, reason = keyring.find(header[7:].strip())
+        if key is not None:
+            return key
+        if not keyring.known:
+            raise ProblemError(ProblemKind.STORE_UNAVAILABLE, _KEYS_UNREAD, headers={"Retry-After": "1"})
+        # One text for unknown, wrong and expired: an attacker learns nothing about which ids exist.
+        return Refusal(ProblemKind.UNAUTHENTICATED, reason, _INVALID_KEY)
+
+    def _too_fast(self, key: ApiKey) -> Refusal | None:
+        wait = self._rate.wait(key.id)
+        if not wait:
+            return None
+        detail = f"expected fewer requests with the key {key.id}; try again in {wait:.2f} s, or raise DCAO_RATE_LIMIT"
+        return Refusal(ProblemKind.RATE_LIMITED, "rate", detail, key.id, int(wait) + 1)
+
+    def _refuse(self, scope: Mapping[str, Any], request_id: str, refusal: Refusal) -> NoReturn:
+        self.trail.note(
+            AuditEvent(
+                event="refused",
+                reason=refusal.reason,
+                key=refusal.key,
+                client=client_of(scope),
+                method=scope["method"],
+                path=scope["path"],
+                status=refusal.kind.status,
+                request=request_id,
+            )
+        )
+        headers: dict[str, str] = {}
+        if refusal.kind is ProblemKind.UNAUTHENTICATED:
+            headers["WWW-Authenticate"] = 'Bearer realm="dcao"'
+        if refusal.retry_after is not None:
+            headers["Retry-After"] = str(refusal.retry_after)
+        raise ProblemError(refusal.kind, refusal.detail, headers=headers)
+
+
+def client_of(scope: Mapping[str, Any]) -> str:
+    """The client's address, as the outermost trusted proxy saw it."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
+def _forbidden(key: ApiKey, need: Need) -> Refusal | None:
+    scope = key.scope_in(need.project)
+    if scope >= need.scope:
+        return None
+    where = "every project" if need.project == EVERY_PROJECT else f"project {need.project}"
+    got = f"{Scope(scope).name.lower()} there" if scope else "nothing there"
+    detail = f"expected a key with {need.scope.name.lower()} on {where}, the key {key.id} has {got}; use another key"
+    return Refusal(ProblemKind.FORBIDDEN, "scope" if scope else "project", f"{detail}, or {HOW_TO_MAKE_ONE}", key.id)
+
+
+_KEY_IN_QUERY = Refusal(
+    ProblemKind.UNAUTHENTICATED,
+    "key-in-query",
+    "expected the API key in the Authorization header, got one in the URL, where proxies and browsers keep it: revoke "
+    "that key, make another, and send `Authorization: Bearer dcao_…`",
+)
+_NO_KEY = Refusal(
+    ProblemKind.UNAUTHENTICATED,
+    "no-key",
+    f"expected `Authorization: Bearer dcao_…`, got no Authorization header; {HOW_TO_MAKE_ONE}",
+)
+_OTHER_SCHEME = Refusal(
+    ProblemKind.UNAUTHENTICATED,
+    "malformed",
+    f"expected `Authorization: Bearer dcao_…`, got an Authorization header of another scheme; {HOW_TO_MAKE_ONE}",
+)
+_INVALID_KEY = f"expected a valid API key, got one that is unknown, revoked or expired; {HOW_TO_MAKE_ONE}"
+_KEYS_UNREAD = "expected to check the API key, but the keys could not be read since the start; try again"
