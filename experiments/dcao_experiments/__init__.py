@@ -1,0 +1,1 @@
+"""Workloads, the demo and the experiments that DCAO's defaults rest on."""

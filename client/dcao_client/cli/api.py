@@ -1,0 +1,78 @@
+"""Reading from a controller, for commands: errors become one sentence and exit code 1."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from dcao_client.settings import ClientSettings
+from dcao_proto import HistoryPage, ProblemDetails, Record, Run, RunPage
+from dcao_proto.paths import RUNS, run_path
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+errors = Console(stderr=True)
+
+
+class Api:
+    """The controller that `DCAO_URL` names, or the one on this machine."""
+
+    def __init__(self, url: str | None, project: str | None) -> None:
+        settings = ClientSettings()
+        self.url = url or settings.url or DEFAULT_URL
+        self.project = project or settings.project
+        key = settings.read_api_key()
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        self.http = httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
+
+    def get(self, path: str, **params: Any) -> httpx.Response:
+        """The answer, or exit code 1 with a sentence."""
+        return self.call("GET", path, params={k: v for k, v in params.items() if v is not None})
+
+    def call(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Any request; exit code 1 with a sentence if it fails."""
+        try:
+            reply = self.http.request(method, path, **options)
+        except httpx.HTTPError as error:
+            errors.print(f"expected a controller at {self.url}, got {error}; start one with: dcao serve")
+            raise typer.Exit(1) from error
+        if not reply.is_success:
+            errors.print(explain(reply))
+            raise typer.Exit(1)
+        return reply
+
+    def runs(self, **params: Any) -> Iterator[Run]:
+        """All runs of the project, newest first."""
+        cursor: str | None = None
+        while True:
+            reply = self.get(RUNS.format(project=self.project), cursor=cursor, **params)
+            page = RunPage.model_validate_json(reply.content)
+            yield from page.runs
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    def run(self, run: str) -> Run:
+        """One run."""
+        return Run.model_validate_json(self.get(run_path(self.project, run)).content)
+
+    def history(self, run: str, after: str | None = None) -> Iterator[Record]:
+        """The records of a run, oldest first."""
+        while True:
+            reply = self.get(f"{run_path(self.project, run)}/decisions", after=after, limit=1000)
+            page = HistoryPage.model_validate_json(reply.content)
+            yield from page.records
+            after = page.next_cursor
+            if after is None:
+                return
+
+
+def explain(reply: httpx.Response) -> str:
+    """A problem document as a sentence."""
+    try:
+        problem = ProblemDetails.model_validate_json(reply.content)
+    except ValidationError:
+        return f"expected a controller, got status {reply.status_code} of {reply.headers.get('content-type')}"
+    return f"{problem.title}: {problem.detail}"
