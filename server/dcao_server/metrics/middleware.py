@@ -1,15 +1,19 @@
-"""Times every request, as plain ASGI: no buffering, no task per request."""
+"""Counts and times every request, as plain ASGI: no buffering, no task per request."""
 
+import json
 import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dcao_proto.problem import PROBLEM_MEDIA_TYPE, TYPE_PREFIX
 from dcao_server.metrics.service import Metrics
 
 UNMATCHED = "unmatched"  # no route: scanners and typing errors share one series
 STATIC = "/static"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 CLIENT_CLOSED = 499  # what proxies log when the client went away before the answer began
+_EVENTS = b"text/event-stream"
+_PROBLEM = PROBLEM_MEDIA_TYPE.encode()
 
 
 class RequestMetrics:
@@ -28,17 +32,15 @@ class RequestMetrics:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
-        status = CLIENT_CLOSED
-        streams = False
+        status, media_type = CLIENT_CLOSED, b""
 
         async def noting(message: Message) -> None:
-            nonlocal status, streams
+            nonlocal status, media_type
             if message["type"] == "http.response.start":
                 status = message["status"]
-                streams = any(
-                    name == b"content-type" and value.startswith(b"text/event-stream")
-                    for name, value in message["headers"]
-                )
+                media_type = next((value for name, value in message["headers"] if name == b"content-type"), b"")
+            elif media_type == _PROBLEM:
+                self.metrics.problem(_problem_slug(message.get("body", b"")))
             await send(message)
 
         try:
@@ -49,7 +51,7 @@ class RequestMetrics:
             raise
         finally:
             method = scope["method"] if scope["method"] in METHODS else "other"
-            seconds = None if streams else time.perf_counter() - started
+            seconds = None if media_type.startswith(_EVENTS) else time.perf_counter() - started
             self.metrics.http(route_template(scope), method, status, seconds)
 
 
@@ -61,3 +63,11 @@ def route_template(scope: Scope) -> str:
     if scope.get("root_path") == STATIC or scope["path"].startswith(STATIC + "/"):
         return STATIC
     return UNMATCHED
+
+
+def _problem_slug(body: bytes) -> str:
+    """The kind of a problem document, which is one part and small; whoever answered it need not be asked to count."""
+    try:
+        return str(json.loads(body)["type"]).removeprefix(TYPE_PREFIX)
+    except (ValueError, LookupError, TypeError):
+        return ""

@@ -40,6 +40,7 @@ DECISION_OUTCOMES: tuple[DecisionOutcome, ...] = (
     "backfilled",  # a decision that a client made on its own, replayed from its journal
 )
 OBSERVATION_STATUSES = ("ok", "breakdown", "diverged", "unavailable")
+PROBLEM_SLUGS = frozenset(kind.slug for kind in ProblemKind)
 STORE_ERROR_KINDS: tuple[StoreErrorKind, ...] = ("unavailable", "timeout", "full", "other")
 # One more series for each counter and histogram, which no rule and no panel reads.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client ships it without annotations
@@ -131,8 +132,8 @@ class Metrics:
             self._observations.labels(status)
         for reason in (*REASONS, OTHER):
             self._reasons.labels(reason)
-        for kind in ProblemKind:
-            self._problems.labels(kind.slug)
+        for slug in PROBLEM_SLUGS:
+            self._problems.labels(slug)
         self._store_up.set(1)
 
     def http(self, route: str, method: str, status: int, seconds: float | None) -> None:
@@ -176,9 +177,9 @@ class Metrics:
         with self._policy_seconds.time():
             yield
 
-    def problem(self, kind: ProblemKind) -> None:
-        """One problem document sent."""
-        self._problems.labels(kind.slug).inc()
+    def problem(self, slug: str) -> None:
+        """One problem document sent, by its kind's slug."""
+        self._problems.labels(slug if slug in PROBLEM_SLUGS else OTHER).inc()
 
     @contextmanager
     def event_stream(self) -> Iterator[None]:

@@ -1,0 +1,227 @@
+// The charts of a run: which there are, and how they move together.
+
+import { h } from "./dom.js";
+import { Chart } from "./chart.js";
+import { attemptMarks, beyondSeries, edgeBand, REGIMES, regimeStrip } from "./plugins.js";
+import { onThemeChange } from "./theme.js";
+
+const EDGE_BAND = [0.8, 1.2]; // what the controller calls "edge": within 20 % of the threshold
+const SYNC = "run";
+
+function regimeKey() {
+  const shown = ["calibrating", "flat", "stable", "edge", "unstable", "diverged", "held"];
+  return h(
+    "div",
+    { class: "regime-key", "aria-label": "Colours of the strip: the regime at each decision" },
+    shown.map((name) => h("span", { title: REGIMES[name].words }, h("i", { class: "swatch", data: { regime: name } }), name)),
+  );
+}
+
+const DEFINITIONS = () => [
+  {
+    title: "Edge ratio",
+    wide: true,
+    height: 230,
+    floor: 0,
+    atLeast: 1.3,
+    footer: regimeKey(),
+    series: [
+      { column: "edge", name: "η·ρ / threshold", colour: "blue", width: 2.2 },
+    ],
+    decorate: (series) => [edgeBand(...EDGE_BAND, 1), regimeStrip(series)],
+  },
+  {
+    title: "Sharpness",
+    log: true,
+    height: 220,
+    series: [
+      { column: "rho", name: "ρ", colour: "blue", width: 2.2 },
+      { column: "batchSharpness", name: "batch", colour: "sky", dash: "dotted", width: 1.6 },
+      { column: "limit", name: "edge at this η", colour: "vermillion", dash: "dashed", width: 1.6 },
+    ],
+    decorate: () => [beyondSeries(3)],
+  },
+  { title: "Spectral gap", floor: 0, height: 220, series: [{ column: "gamma", name: "γ", colour: "purple" }] },
+  {
+    title: "Learning rate",
+    floor: 0,
+    series: [
+      { column: "lr", name: "η", colour: "green", stepped: true, width: 2.2 },
+      { column: "baseLr", name: "without DCAO", colour: "grey", dash: "dashed", width: 1.4, stepped: true },
+    ],
+  },
+  {
+    title: "Loss",
+    series: [{ column: "loss", name: "training loss", colour: "orange" }],
+  },
+  {
+    title: "Momentum",
+    series: [
+      { column: "momentum", name: "β", colour: "green", stepped: true, width: 2.2 },
+      { column: "baseMomentum", name: "without DCAO", colour: "grey", dash: "dashed", width: 1.4, stepped: true },
+    ],
+  },
+  {
+    title: "Weight decay",
+    floor: 0,
+    series: [
+      { column: "decay", name: "λ", colour: "green", stepped: true, width: 2.2 },
+      { column: "baseDecay", name: "without DCAO", colour: "grey", dash: "dashed", width: 1.4, stepped: true },
+    ],
+  },
+];
+
+export class Charts {
+  /** onInspect(index | null): the decision under the cursor; onView(from, to, whole): the steps in sight. */
+  constructor(series, { onInspect, onView }) {
+    this.series = series;
+    this.onInspect = onInspect;
+    this.onView = onView;
+    this.charts = DEFINITIONS().map((definition) => new Chart(definition));
+    this.element = h("div", { class: "charts" }, this.charts.map((chart) => chart.element));
+    this.window = null; // [from, to] in steps; null: the whole run
+    this.following = true;
+    this.quiet = false;
+    this.inspected = null;
+    this.pending = false;
+    this.observer = new ResizeObserver(() => this.#resized());
+    this.forgetTheme = onThemeChange(() => this.redraw());
+  }
+
+  start() {
+    this.redraw();
+    this.observer.observe(this.element);
+  }
+
+  redraw() {
+    this.quiet = true;
+    for (const chart of this.charts) {
+      chart.draw(this.#data(chart), {
+        sync: SYNC,
+        onZoom: (u) => this.#zoomed(u),
+        onCursor: (u) => this.#cursor(u),
+        plugins: [...(chart.options.decorate?.(this.series) ?? []), attemptMarks(this.series)],
+      });
+    }
+    this.quiet = false;
+    this.#apply();
+  }
+
+  /** New records: drawn once in the next frame however many came. */
+  refresh() {
+    if (this.pending) return;
+    this.pending = true;
+    requestAnimationFrame(() => {
+      this.pending = false;
+      this.quiet = true;
+      for (const chart of this.charts) chart.u?.setData(this.#data(chart), false);
+      this.quiet = false;
+      this.#apply();
+    });
+  }
+
+  #data(chart) {
+    const { columns } = this.series;
+    return [columns.step, ...chart.options.series.map((line) => columns[line.column])];
+  }
+
+  #whole() {
+    const { step } = this.series.columns;
+    if (!step.length) return [0, 1];
+    const [first, last] = [step[0], step.at(-1)];
+    return first === last ? [first - 1, last + 1] : [first, last];
+  }
+
+  #apply() {
+    const [first, last] = this.#whole();
+    if (this.window && this.following) {
+      const width = this.window[1] - this.window[0];
+      this.window = [Math.max(first, last - width), last];
+    }
+    const [from, to] = this.window ?? [first, last];
+    this.quiet = true;
+    for (const chart of this.charts) chart.u?.setScale("x", { min: from, max: to });
+    this.quiet = false;
+    this.#values();
+    this.onView(from, to, this.window === null);
+  }
+
+  #values() {
+    const index = this.inspected ?? (this.series.length ? this.series.length - 1 : null);
+    for (const chart of this.charts) chart.show(this.series.columns, index);
+  }
+
+  #zoomed(u) {
+    if (this.quiet) return;
+    const { min, max } = u.scales.x;
+    const [first, last] = this.#whole();
+    const whole = min <= first && max >= last;
+    this.window = whole ? null : [min, max];
+    this.following = whole || max >= last;
+    this.quiet = true;
+    for (const chart of this.charts) if (chart.u !== u) chart.u?.setScale("x", { min, max });
+    this.quiet = false;
+    this.onView(min, max, this.window === null);
+  }
+
+  #cursor(u) {
+    if (this.quiet) return;
+    const index = u.cursor.left >= 0 ? (u.cursor.idx ?? null) : null;
+    if (index === this.inspected) return;
+    this.inspected = index;
+    this.#values();
+    this.onInspect(index);
+  }
+
+  #resized() {
+    this.quiet = true;
+    for (const chart of this.charts) chart.resize();
+    this.quiet = false;
+  }
+
+  /** Zooms around the middle of what is in sight, or its end while following; factor < 1 goes in. */
+  zoom(factor) {
+    const [first, last] = this.#whole();
+    const [from, to] = this.window ?? [first, last];
+    const anchor = this.inspected === null ? (this.following ? to : (from + to) / 2) : this.series.columns.step[this.inspected];
+    const min = Math.max(first, anchor - (anchor - from) * factor);
+    const max = Math.min(last, anchor + (to - anchor) * factor);
+    if (max - min < 1) return;
+    this.window = min <= first && max >= last ? null : [min, max];
+    this.#apply();
+  }
+
+  showAll() {
+    this.window = null;
+    this.following = true;
+    this.#apply();
+  }
+
+  follow(on) {
+    this.following = on;
+    if (on) this.#apply();
+  }
+
+  /** Moves the cursor by some decisions; null takes it away. */
+  inspect(delta) {
+    if (!this.series.length) return;
+    const current = this.inspected ?? this.series.length - 1;
+    const index = delta === null ? null : Math.min(this.series.length - 1, Math.max(0, current + delta));
+    this.quiet = true;
+    for (const { u } of this.charts) {
+      if (!u) continue;
+      const left = index === null ? -10 : u.valToPos(this.series.columns.step[index], "x");
+      u.setCursor({ left, top: index === null ? -10 : u.over.clientHeight / 2 }, false);
+    }
+    this.quiet = false;
+    this.inspected = index;
+    this.#values();
+    this.onInspect(index);
+  }
+
+  destroy() {
+    this.observer.disconnect();
+    this.forgetTheme();
+    for (const chart of this.charts) chart.destroy();
+  }
+}

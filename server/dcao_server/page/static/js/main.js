@@ -1,0 +1,97 @@
+// The page: which view the address names, the theme, the key, the keyboard.
+
+import { hasKey, Problem, setKey } from "./api.js";
+import { byId, h } from "./dom.js";
+import { ListView } from "./list.js";
+import { RunView } from "./run.js";
+import { isDark, onThemeChange, toggleTheme } from "./theme.js";
+import { loadSentences } from "./words.js";
+
+let view = null;
+
+function setLink(state, words) {
+  const link = byId("link");
+  link.hidden = false;
+  link.dataset.state = state;
+  if (link.textContent !== words) link.textContent = words;
+}
+
+function onProblem(problem) {
+  if (problem instanceof Problem && (problem.status === 401 || problem.status === 403)) {
+    byId("key").hidden = false;
+    if (!byId("key-dialog").open) byId("key-dialog").showModal();
+    return;
+  }
+  const notice = h("p", { class: "notice bad", role: "alert" }, `${problem.title ?? "Failed"}: ${problem.message}`);
+  view.element.replaceChildren(notice, h("a", { href: "#/" }, "All runs"));
+}
+
+function crumbs(parts) {
+  const all = parts.flatMap(([text, href]) => [h("i", { "aria-hidden": "true" }, "/"), href ? h("a", { href }, text) : h("b", {}, text)]);
+  byId("crumbs").replaceChildren(...all);
+}
+
+async function route() {
+  view?.stop();
+  const parts = location.hash.replace(/^#\/?/, "").split("/").filter(Boolean).map(decodeURIComponent);
+  const handlers = { setLink, onProblem };
+  view = parts.length === 2 ? new RunView(parts[0], parts[1], handlers) : new ListView(handlers);
+  document.title = parts.length === 2 ? `${parts[1]} · DCAO` : "DCAO";
+  crumbs(parts.length === 2 ? [[parts[0], "#/"], [parts[1], null]] : []);
+  byId("view").replaceChildren(view.element);
+  scrollTo(0, 0);
+  await begin(view);
+}
+
+/** Starts a view; while the controller is away, again and again. */
+async function begin(started) {
+  for (let pause = 500; view === started; pause = Math.min(pause * 2, 8000)) {
+    try {
+      await started.start();
+      return;
+    } catch (error) {
+      if (view !== started) return;
+      if (error instanceof Problem && error.status < 500) {
+        onProblem(error);
+        return;
+      }
+      setLink("lost", "controller away, trying again");
+      await new Promise((resolve) => setTimeout(resolve, pause));
+    }
+  }
+}
+
+function drawThemeButton() {
+  byId("theme").textContent = isDark() ? "☀" : "☾";
+}
+
+function onKey(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+  const typing = event.target.matches("input, textarea, select");
+  if (typing && event.key !== "Escape") return;
+  if (event.key === "t") toggleTheme();
+  else if (event.key === "?") byId("help-dialog").showModal();
+  else if (!view?.key(event)) return;
+  event.preventDefault();
+}
+
+function start() {
+  drawThemeButton();
+  onThemeChange(drawThemeButton);
+  byId("theme").addEventListener("click", toggleTheme);
+  byId("help").addEventListener("click", () => byId("help-dialog").showModal());
+  byId("key").hidden = !hasKey();
+  byId("key").addEventListener("click", () => byId("key-dialog").showModal());
+  byId("key-dialog").addEventListener("close", (event) => {
+    const chosen = event.target.returnValue;
+    if (chosen === "use") setKey(byId("key-input").value.trim());
+    else if (chosen === "forget") setKey(null);
+    byId("key-input").value = "";
+    if (chosen === "use" || chosen === "forget") route();
+  });
+  addEventListener("hashchange", route);
+  addEventListener("keydown", onKey);
+  loadSentences().finally(route);
+}
+
+start();

@@ -1,0 +1,117 @@
+// What the charts draw besides lines: bands, thresholds, attempts, the strip of regimes.
+
+import { colour } from "./theme.js";
+
+export const REGIMES = {
+  calibrating: { colour: "sky", words: "calibrating: the reference is being measured" },
+  flat: { colour: "grey", words: "flat: far below the edge" },
+  stable: { colour: "green", words: "stable: below the edge" },
+  edge: { colour: "orange", words: "edge: at the edge of stability" },
+  unstable: { colour: "vermillion", words: "unstable: beyond the edge" },
+  diverged: { colour: "ink", words: "diverged" },
+  held: { colour: "purple", words: "held: the observation was not used" },
+  pending: { colour: "line-strong", words: "pending: other workers are awaited" },
+};
+
+const clip = (u, draw) => {
+  const { left, top, width, height } = u.bbox;
+  u.ctx.save();
+  u.ctx.beginPath();
+  u.ctx.rect(left, top, width, height);
+  u.ctx.clip();
+  draw(u.ctx, u.bbox);
+  u.ctx.restore();
+};
+
+/** A horizontal band from one value to another, and a dashed line with words at a value inside it. */
+export function edgeBand(from, to, line) {
+  return {
+    hooks: {
+      drawClear: (u) =>
+        clip(u, (ctx, box) => {
+          const y = (value) => u.valToPos(value, "y", true);
+          ctx.fillStyle = colour("beyond");
+          ctx.fillRect(box.left, box.top, box.width, Math.max(0, y(to) - box.top));
+          ctx.fillStyle = colour("band");
+          ctx.fillRect(box.left, y(to), box.width, y(from) - y(to));
+        }),
+      draw: (u) =>
+        clip(u, (ctx, box) => {
+          const y = Math.round(u.valToPos(line, "y", true)) + 0.5;
+          ctx.strokeStyle = colour("vermillion");
+          ctx.lineWidth = devicePixelRatio;
+          ctx.setLineDash([6 * devicePixelRatio, 4 * devicePixelRatio]);
+          ctx.beginPath();
+          ctx.moveTo(box.left, y);
+          ctx.lineTo(box.left + box.width, y);
+          ctx.stroke();
+        }),
+    },
+  };
+}
+
+/** Shades everything above a series: where the sharpness would be beyond the edge. */
+export function beyondSeries(index) {
+  return {
+    hooks: {
+      drawClear: (u) =>
+        clip(u, (ctx, box) => {
+          const [steps, limits] = [u.data[0], u.data[index]];
+          ctx.fillStyle = colour("beyond");
+          for (let i = 0; i < steps.length; i += 1) {
+            if (limits[i] === null) continue;
+            const x0 = u.valToPos(steps[i], "x", true);
+            const x1 = u.valToPos(steps[Math.min(i + 1, steps.length - 1)], "x", true);
+            const y = u.valToPos(limits[i], "y", true);
+            if (x1 >= box.left && x0 <= box.left + box.width) ctx.fillRect(x0, box.top, x1 - x0, y - box.top);
+          }
+        }),
+    },
+  };
+}
+
+/** A thin line where each attempt but the first began. */
+export function attemptMarks(series) {
+  return {
+    hooks: {
+      draw: (u) =>
+        clip(u, (ctx, box) => {
+          ctx.strokeStyle = colour("purple");
+          ctx.fillStyle = colour("purple");
+          ctx.lineWidth = devicePixelRatio;
+          ctx.font = `${11 * devicePixelRatio}px Inter, sans-serif`;
+          for (const [attempt, step] of series.attempts) {
+            if (attempt <= 1) continue;
+            const x = Math.round(u.valToPos(step, "x", true)) + 0.5;
+            ctx.setLineDash([2 * devicePixelRatio, 3 * devicePixelRatio]);
+            ctx.beginPath();
+            ctx.moveTo(x, box.top);
+            ctx.lineTo(x, box.top + box.height);
+            ctx.stroke();
+            ctx.fillText(`attempt ${attempt}`, x + 5 * devicePixelRatio, box.top + 12 * devicePixelRatio);
+          }
+        }),
+    },
+  };
+}
+
+/** A strip along the bottom that tells each decision's regime. */
+export function regimeStrip(series, height = 7) {
+  return {
+    hooks: {
+      draw: (u) =>
+        clip(u, (ctx, box) => {
+          const tall = height * devicePixelRatio;
+          const top = box.top + box.height - tall;
+          const { entries } = series;
+          for (let i = 0; i < entries.length; i += 1) {
+            const x0 = u.valToPos(entries[i].step, "x", true);
+            const x1 = i + 1 < entries.length ? u.valToPos(entries[i + 1].step, "x", true) : box.left + box.width;
+            if (x1 < box.left || x0 > box.left + box.width) continue;
+            ctx.fillStyle = colour(REGIMES[entries[i].regime]?.colour ?? "grey");
+            ctx.fillRect(Math.floor(x0), top, Math.ceil(x1 - x0) + 1, tall);
+          }
+        }),
+    },
+  };
+}

@@ -1,0 +1,106 @@
+// A run's history as columns for the charts.
+//
+// A restart from a checkpoint (a new attempt) goes back some steps. What the charts show is the lineage that lives on:
+// steps of an older attempt from where the newer one began are dropped, so that the step axis only grows.
+
+export const COLUMNS = [
+  "step", "rho", "gamma", "edge", "lr", "momentum", "decay", "loss",
+  "baseLr", "baseMomentum", "baseDecay", "batchSharpness", "limit",
+];
+
+const orNull = (value) => (value === undefined ? null : value);
+const positive = (value) => (value > 0 ? value : null);
+
+export class Series {
+  constructor(spec) {
+    this.spec = spec;
+    this.columns = Object.fromEntries(COLUMNS.map((name) => [name, []]));
+    this.entries = []; // what is not plotted, one per step
+    this.attempts = []; // [attempt, first step]
+    this.replaced = 0;
+  }
+
+  get length() {
+    return this.entries.length;
+  }
+
+  get last() {
+    return this.entries.at(-1) ?? null;
+  }
+
+  /** Whether the record is new; the same (attempt, step) twice is one decision, and an older attempt's is history. */
+  add(record) {
+    const { attempt, step } = record;
+    const last = this.last;
+    if (last && attempt < last.attempt) return false;
+    if (last && attempt === last.attempt && step <= last.step) return false;
+    if (last && attempt > last.attempt) this.#restart(step);
+    if (!this.attempts.length || this.attempts.at(-1)[0] !== attempt) this.attempts.push([attempt, step]);
+    this.#push(record);
+    return true;
+  }
+
+  #restart(step) {
+    while (this.entries.length && this.last.step >= step) {
+      this.entries.pop();
+      for (const name of COLUMNS) this.columns[name].pop();
+      this.replaced += 1;
+    }
+    this.attempts = this.attempts.filter(([, first]) => first < step);
+  }
+
+  #push(record) {
+    const { observation, decision } = record;
+    const base = observation.base ?? this.spec.base;
+    const rho = orNull(observation.rho);
+    const edge = orNull(decision.edge_ratio);
+    // edge ratio = η·ρ / threshold, so ρ / edge ratio is the sharpness at which this η meets the edge.
+    const limit = rho > 0 && edge > 0 ? rho / edge : null;
+    const row = {
+      step: record.step,
+      rho: positive(rho),
+      gamma: orNull(observation.gamma),
+      edge,
+      lr: decision.lr,
+      momentum: decision.momentum,
+      decay: decision.weight_decay,
+      loss: orNull(observation.loss),
+      baseLr: base.lr,
+      baseMomentum: base.momentum ?? 0,
+      baseDecay: base.weight_decay ?? 0,
+      batchSharpness: positive(orNull(observation.batch_sharpness)),
+      limit,
+    };
+    for (const column of COLUMNS) this.columns[column].push(row[column]);
+    this.entries.push({
+      ...row,
+      attempt: record.attempt,
+      sharpness: rho,
+      lambdaMin: orNull(observation.lambda_min),
+      gradNorm: orNull(observation.grad_norm),
+      probe: observation.probe ?? {},
+      status: observation.status ?? "ok",
+      regime: decision.regime,
+      reasons: decision.reasons ?? [],
+      action: decision.action ?? "continue",
+      multipliers: decision.multipliers,
+      policy: decision.policy,
+      at: record.recorded_at,
+      backfilled: record.origin === "backfill",
+      deviates: record.deviates === true,
+    });
+  }
+
+  /** Index of the last entry at or before a step; 0 when there is none. */
+  indexAt(step) {
+    const steps = this.columns.step;
+    let low = 0;
+    let high = steps.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (steps[middle] <= step) low = middle + 1;
+      else high = middle;
+    }
+    return Math.max(0, low - 1);
+  }
+}
