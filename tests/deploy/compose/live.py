@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 from ask import Controller, Prometheus, get, series_names
@@ -148,7 +149,7 @@ def complete(controller: Controller) -> str:
         steps = [record["step"] for record in records]
         expect(len(steps) > 5, f"expected more than 5 decisions of {run}, got {len(steps)}")
         expect(steps == sorted(set(steps)), f"expected the steps of {run} in order and once each, got {steps}")
-        for record, following in zip(records, records[1:], strict=False):
+        for record, following in itertools.pairwise(records):
             promised = record["step"] + record["decision"]["next_probe_in"]
             expect(
                 following["step"] == promised,

@@ -33,7 +33,7 @@ def available() -> list[str]:
     have = [s for s in SERVICES if docker("image", "ls", "-q", f"{prefix}/{s}:{version}")]
     expect(
         set(SERVICES) - set(have) <= {"grafana"},
-        f"expected images of {SERVICES}, got {have}; run images.sh before this",
+        f"expected images of {SERVICES}, got {have}; run images.sh first",
     )
     return have
 
