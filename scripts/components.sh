@@ -10,6 +10,8 @@ need redis-server redis-server redis
 need promtool prometheus prometheus
 need chromium chromium chromium
 need openssl openssl openssl
+need haproxy haproxy haproxy
+need docker-compose docker-compose docker-compose # for `config`; no engine is needed
 [ -e /usr/share/datasets/fashion-mnist ] || [ "$(uname)" = Darwin ] || missing="$missing dataset-fashion-mnist=-"
 [ -n "$missing" ] || exit 0
 
