@@ -14,7 +14,7 @@ _SECRET_NAMES = frozenset({"authorization", "api_key", "password", "secret", "to
 _API_KEY = re.compile(r"dcao_([a-z0-9]{4,32})_[0-9A-Za-z]+")
 _URL_PASSWORD = re.compile(r"://([^:/@\s]*):[^@/\s]+@")
 _HIDDEN = "…"
-_QUIET = {"uvicorn.access": logging.CRITICAL, "uvicorn.error": logging.INFO, "asyncio": logging.WARNING}
+_QUIET = {"uvicorn.access": logging.CRITICAL, "uvicorn.error": logging.WARNING, "asyncio": logging.WARNING}
 
 
 def hide_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

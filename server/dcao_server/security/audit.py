@@ -26,7 +26,7 @@ class AuditEvent(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    event: str = Field(description="refused, changed, or dropped (too many events at once; `count` says how many).")
+    event: str = Field(description="refused, changed, key (created or revoked), or dropped (too many at once; `count` says how many).")
     reason: str = Field(
         default="",
         description="Of a refusal: no-key, malformed, unknown, wrong-secret, expired, key-in-query, scope, project or "
@@ -85,7 +85,8 @@ class AuditTrail:
         if not events:
             return
         for event in events:
-            _log.warning("audit", **{k: v for k, v in event.model_dump().items() if v not in ("", None, 0)})
+            fields = event.model_dump(exclude={"event"}, exclude_defaults=True)
+            (_log.warning if event.event == "refused" else _log.info)(f"audit: {event.event}", **fields)
         if self._sink is None:
             return
         try:

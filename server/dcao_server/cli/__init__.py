@@ -1,0 +1,1 @@
+"""The commands of `dcao-controller`, one file each; `main` puts them together."""
