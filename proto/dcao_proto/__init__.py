@@ -12,6 +12,7 @@ from dcao_proto.decision import (
 from dcao_proto.hyperparameters import Bounds, Hyperparameters, Multipliers
 from dcao_proto.observation import Directional, GroupDirectional, Observation, ProbeReport
 from dcao_proto.optimizers import stability_threshold
+from dcao_proto.policy_info import PolicyInfo, PolicyList
 from dcao_proto.problem import ProblemDetails, ProblemError, ProblemKind
 from dcao_proto.run import Attempt, AttemptRequest, PolicyChoice, Run, RunEnd, RunPage, RunSpec
 
@@ -31,6 +32,8 @@ __all__ = [
     "Multipliers",
     "Observation",
     "PolicyChoice",
+    "PolicyInfo",
+    "PolicyList",
     "ProbeReport",
     "ProblemDetails",
     "ProblemError",

@@ -32,8 +32,14 @@ Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0)]
 Positive = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0)]
 # 2**53 - 1 is the largest integer that every JSON reader keeps exactly; a Redis stream ID holds it with room to spare.
-Count = Annotated[int, Field(strict=True, ge=0, le=2**53 - 1)]
+MAX_COUNT = 2**53 - 1
+Count = Annotated[int, Field(strict=True, ge=0, le=MAX_COUNT)]
 # A name is a path segment, a Prometheus label value and part of a Redis key.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 ShortText = Annotated[str, Field(max_length=128)]
+
+
+def successor(count: int) -> int:
+    """count + 1, saturating where the wire ends."""
+    return min(count + 1, MAX_COUNT)

@@ -26,8 +26,7 @@ def compose_momentum(base: float, gain: float, bounds: Bounds, *, literal: bool)
     ratio = gain if literal else wanted / base
     multiplier = clamp(ratio, bounds.momentum)
     cap = max(bounds.max_momentum, base)
-    if base * multiplier > cap:
-        multiplier = cap / base
-    # An ulp of rounding must not lift β to the cap's other side, or to 1.
-    value = min(max(base * multiplier, 0.0), cap)
+    value = base * multiplier
+    if value > cap:
+        value, multiplier = cap, cap / base
     return Momentum(value, multiplier, multiplier != ratio)

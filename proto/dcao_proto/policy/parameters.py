@@ -1,6 +1,6 @@
 """Parameters that every built-in policy has: one field for each stage. A preset is a subclass with its own defaults."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -91,3 +91,14 @@ class StageParameters(Message):
     literal_negative: bool = Field(
         default=False, description="Let the law see ρ ≤ 0 as it is; otherwise f never exceeds 1 there."
     )
+
+
+def redefault(name: str, default: Any) -> Any:
+    """A stage's field with another default, for a preset: same constraints, same description."""
+    inherited = StageParameters.model_fields[name]
+    constraints: dict[str, Any] = {"strict": True} if inherited.annotation is not bool else {}
+    for item in inherited.metadata:
+        constraints.update({bound: getattr(item, bound) for bound in ("gt", "ge", "lt", "le") if hasattr(item, bound)})
+    if isinstance(default, str):
+        constraints = {}
+    return Field(default, description=inherited.description, **constraints)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from dcao_proto.hyperparameters import Bounds, Hyperparameters, Multipliers
+from dcao_proto.message import successor
 from dcao_proto.observation import Observation
 from dcao_proto.optimizers import stability_threshold
 from dcao_proto.policy.bounds import clamp
@@ -78,7 +79,7 @@ def run_pipeline(
     if is_outlier(log_rho, state, params):
         draft.reasons.append("held:outlier")
         draft.regime = "held"
-        return draft, state.model_copy(update={"outliers": state.outliers + 1})
+        return draft, state.model_copy(update={"outliers": successor(state.outliers)})
     if state.outliers >= 2:
         draft.reasons.append("regime-change")
     state = smooth(state, params, log_rho=log_rho, gamma=gamma if verdict.gamma else None)
@@ -165,7 +166,7 @@ def _steady(
 
 def _back_off(draft: Draft, state: PolicyState, params: StageParameters, bounds: Bounds) -> tuple[Draft, PolicyState]:
     """After a divergence: half the learning-rate factor, go back to the last checkpoint, give up after several."""
-    diverged = state.diverged + 1
+    diverged = successor(state.diverged)
     halved = clamp(draft.factors.lr / 2, bounds.lr)
     draft.factors = draft.factors.model_copy(update={"lr": halved})
     draft.reasons.extend(("backoff:diverged", "held:diverged"))
@@ -176,13 +177,13 @@ def _back_off(draft: Draft, state: PolicyState, params: StageParameters, bounds:
 
 def _count_saturation(draft: Draft, state: PolicyState, bounds: Bounds) -> PolicyState:
     pinned = draft.factors.lr in bounds.lr and bounds.lr[0] < bounds.lr[1]
-    at_bound = state.at_bound + 1 if pinned else 0
+    at_bound = successor(state.at_bound) if pinned else 0
     if at_bound >= SATURATED_AFTER:
         draft.reasons.append("warn:saturated")
     return state.model_copy(
         update={
             "at_bound": at_bound,
-            "at_bound_total": state.at_bound_total + pinned,
+            "at_bound_total": successor(state.at_bound_total) if pinned else state.at_bound_total,
             "factors": draft.factors,
         }
     )

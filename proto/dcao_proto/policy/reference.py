@@ -12,7 +12,7 @@ from typing import NamedTuple
 from dcao_proto.policy.parameters import StageParameters
 from dcao_proto.policy.state import PolicyState
 
-TINY = 1e-300
+TINY, HUGE = 1e-300, 1e300  # a reference is divided by and multiplied with; at the ends it stays a number
 
 
 class Reference(NamedTuple):
@@ -44,8 +44,8 @@ def calibrate(
     return state.model_copy(
         update={
             "calibration": (),
-            "rho_ref": rho_ref or max(median(r for r, _ in recent), TINY),
-            "gamma_ref": gamma_ref or max(median(g for _, g in recent), TINY),
+            "rho_ref": rho_ref or _representable(median(r for r, _ in recent)),
+            "gamma_ref": gamma_ref or _representable(median(g for _, g in recent)),
             "lr_ref": base_lr if state.lr_ref is None else state.lr_ref,
         }
     )
@@ -71,10 +71,14 @@ def reference(
     """
     gamma = params.gamma_ref or state.gamma_ref
     if params.reference == "edge" and threshold is not None:
-        return Reference(params.target * threshold / base_lr if base_lr > 0 else None, gamma)
+        return Reference(_representable(params.target * threshold / base_lr) if base_lr > 0 else None, gamma)
     rho = params.rho_ref or state.rho_ref
     if rho is not None and params.reference == "schedule":
         at = declared_lr if params.rho_ref is not None else (state.lr_ref or 0.0)
         if base_lr > 0 and at > 0:
-            rho = max(rho * (at / base_lr), TINY)
+            rho = _representable(rho * (at / base_lr))
     return Reference(rho, gamma)
+
+
+def _representable(value: float) -> float:
+    return min(max(value, TINY), HUGE)

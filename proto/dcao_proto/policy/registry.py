@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from dcao_proto.decision import Decision
-from dcao_proto.message import Message
+from dcao_proto.message import Message, successor
 from dcao_proto.observation import Observation
 from dcao_proto.policy.compose import compose
 from dcao_proto.policy.draft import Draft
@@ -66,7 +66,7 @@ class BoundPolicy:
         """
         draft, after = self.policy.decide(self.spec, state, observation, self.params)
         token = join(self.spec_segment, after)
-        return compose(self.spec, observation, draft, policy=self.policy.label, state=token, version=version + 1)
+        return compose(self.spec, observation, draft, policy=self.policy.label, state=token, version=successor(version))
 
     def decide_from_token(self, observation: Observation) -> Decision:
         """Like `decide`, from the token and version that the observation echoes; from the start if it echoes none.

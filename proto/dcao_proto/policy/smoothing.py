@@ -7,6 +7,7 @@ outlier is held; the third in a row is a change of regime and is believed.
 import math
 from statistics import median
 
+from dcao_proto.message import successor
 from dcao_proto.observation import Observation
 from dcao_proto.policy.parameters import StageParameters
 from dcao_proto.policy.state import WINDOW, PolicyState, Statistics
@@ -53,7 +54,7 @@ def update_statistics(statistics: Statistics, value: float) -> Statistics:
     variance = (1 - gain) * (statistics.variance + gain * delta * delta)
     if not (math.isfinite(mean) and math.isfinite(variance)):
         return statistics
-    return Statistics.model_construct(mean=mean, variance=variance, count=statistics.count + 1)
+    return Statistics.model_construct(mean=mean, variance=variance, count=successor(statistics.count))
 
 
 def remember(state: PolicyState, observation: Observation) -> PolicyState:

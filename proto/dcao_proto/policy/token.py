@@ -70,7 +70,8 @@ def decode_state(segment: str) -> PolicyState:
     try:
         return PolicyState.model_validate_json(_decode_segment(segment))
     except ValidationError as error:
-        raise InvalidTokenError(f"the state token holds no policy state ({error.error_count()} errors)") from error
+        where = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))
+        raise InvalidTokenError(f"the state token holds no policy state: {where}") from error
 
 
 def encode_spec(spec: RunSpec) -> str:

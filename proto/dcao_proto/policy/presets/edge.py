@@ -7,6 +7,7 @@ f = target^(p/(1−p)), inside the bounds for every target in [½, 2] at p = ½.
 
 from typing import Literal
 
+from dcao_proto.policy.parameters import redefault
 from dcao_proto.policy.presets.power import PowerParameters, power_law
 from dcao_proto.policy.presets.relative import relative_momentum_law
 from dcao_proto.policy.presets.staged import staged
@@ -15,7 +16,7 @@ from dcao_proto.policy.presets.staged import staged
 class EdgeParameters(PowerParameters):
     """The power law's parameters with the edge as reference."""
 
-    reference: Literal["static", "schedule", "edge"] = "edge"
+    reference: Literal["static", "schedule", "edge"] = redefault("reference", "edge")
 
 
 EDGE = staged("edge", 1, EdgeParameters, power_law, relative_momentum_law, "Aims the learning rate at an edge ratio.")

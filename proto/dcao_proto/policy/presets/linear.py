@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from dcao_proto.policy.laws import linear
+from dcao_proto.policy.parameters import redefault
 from dcao_proto.policy.presets.relative import RelativeParameters, relative_momentum_law
 from dcao_proto.policy.presets.staged import staged
 
@@ -16,7 +17,7 @@ class LinearParameters(RelativeParameters):
     """Slope of the linear law."""
 
     slope: float = Field(default=0.25, strict=True, ge=0, le=10, description="−df/d(ρ/ρ_ref), dimensionless.")
-    reference: Literal["static", "schedule", "edge"] = "schedule"
+    reference: Literal["static", "schedule", "edge"] = redefault("reference", "schedule")
 
 
 def _law(rho: float, rho_ref: float, params: LinearParameters) -> tuple[float, float]:

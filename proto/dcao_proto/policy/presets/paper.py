@@ -18,7 +18,7 @@ from typing import Literal
 from pydantic import Field
 
 from dcao_proto.policy.laws import ATANH_HALF, LN2, exponential, gap_gain
-from dcao_proto.policy.parameters import StageParameters
+from dcao_proto.policy.parameters import StageParameters, redefault
 from dcao_proto.policy.presets.staged import staged
 
 
@@ -32,10 +32,10 @@ class PaperParameters(StageParameters):
         ge=0,
         description="κ (the proposal's β₁), in 1/unit of γ; atanh(½)/γ_ref if absent.",
     )
-    mu: float = Field(default=0.5, strict=True, ge=0, description="μ (the proposal's λ₁ coefficient).")
-    momentum_form: Literal["literal", "horizon"] = "literal"
-    weight_decay_form: Literal["literal", "centred"] = "literal"
-    literal_negative: bool = True
+    mu: float = redefault("mu", 0.5)
+    momentum_form: Literal["literal", "horizon"] = redefault("momentum_form", "literal")
+    weight_decay_form: Literal["literal", "centred"] = redefault("weight_decay_form", "literal")
+    literal_negative: bool = redefault("literal_negative", True)
 
 
 def _law(rho: float, rho_ref: float, params: PaperParameters) -> tuple[float, float]:

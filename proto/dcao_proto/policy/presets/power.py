@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from dcao_proto.policy.laws import power
+from dcao_proto.policy.parameters import redefault
 from dcao_proto.policy.presets.relative import RelativeParameters, relative_momentum_law
 from dcao_proto.policy.presets.staged import staged
 
@@ -13,7 +14,7 @@ class PowerParameters(RelativeParameters):
     """Exponent of the power law."""
 
     exponent: float = Field(default=0.5, strict=True, ge=0, le=10, description="p, dimensionless; below 1 is stable.")
-    reference: Literal["static", "schedule", "edge"] = "schedule"
+    reference: Literal["static", "schedule", "edge"] = redefault("reference", "schedule")
 
 
 def power_law(rho: float, rho_ref: float, params: PowerParameters) -> tuple[float, float]:

@@ -1,0 +1,22 @@
+"""What a controller says of the policies it has: body of `GET /v1/policies`."""
+
+from typing import Any
+
+from pydantic import Field
+
+from dcao_proto.message import Count, Message, Name
+
+
+class PolicyInfo(Message):
+    """One policy, built in or installed as a plug-in."""
+
+    name: Name = Field(description="What a run's specification names.")
+    version: Count = Field(description="Changes when the policy's decisions do.")
+    summary: str = Field(description="One sentence.")
+    params_schema: dict[str, Any] = Field(description="JSON Schema of the policy's parameters, with their defaults.")
+
+
+class PolicyList(Message):
+    """All policies of a controller, by name."""
+
+    policies: tuple[PolicyInfo, ...]
