@@ -4,7 +4,7 @@ import logging
 import re
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import structlog
 
@@ -14,6 +14,8 @@ _SECRET_NAMES = frozenset({"authorization", "api_key", "password", "secret", "to
 _API_KEY = re.compile(r"dcao_([a-z0-9]{4,32})_[0-9A-Za-z]+")
 _URL_PASSWORD = re.compile(r"://([^:/@\s]*):[^@/\s]+@")
 _HIDDEN = "…"
+HANDLER = "dcao"
+"""Name of our handler: configured again, it is replaced, and nobody else's is touched."""
 _QUIET = {"uvicorn.access": logging.CRITICAL, "uvicorn.error": logging.WARNING, "asyncio": logging.WARNING}
 
 
@@ -39,12 +41,15 @@ def _add_request_id(_logger: Any, _method: str, event: MutableMapping[str, Any])
     return event
 
 
-def configure_logging(level: str = "info", log_format: Literal["json", "console"] = "json") -> None:
+def configure_logging(
+    level: str = "info", log_format: Literal["json", "console"] = "json", stream: TextIO | None = None
+) -> None:
     """Sends structlog and the standard library's loggers (uvicorn's, redis's) the same way.
 
     Args:
         level: least level that is written.
         log_format: `json` for machines, `console` for people.
+        stream: where to; standard error if None.
     """
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_logger_name,
@@ -57,7 +62,11 @@ def configure_logging(level: str = "info", log_format: Literal["json", "console"
     if log_format == "json":
         render = [structlog.processors.format_exc_info, hide_secrets, structlog.processors.JSONRenderer()]
     else:
-        render = [hide_secrets, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        # A plain trace: the pretty one shows local variables, and there are keys among them.
+        console = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+        render = [hide_secrets, console]
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -68,15 +77,18 @@ def configure_logging(level: str = "info", log_format: Literal["json", "console"
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _drop_colour, *render],
         )
     )
+    handler.set_name(HANDLER)
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    for old in [h for h in root.handlers if h.name == HANDLER]:
+        root.removeHandler(old)
+    root.addHandler(handler)
     root.setLevel(level.upper())
     for name, least in _QUIET.items():
         logger = logging.getLogger(name)

@@ -26,7 +26,9 @@ class AuditEvent(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    event: str = Field(description="refused, changed, key (created or revoked), or dropped (too many at once; `count` says how many).")
+    event: str = Field(
+        description="refused, changed, key (created or revoked), or dropped (too many at once; `count` says how many)."
+    )
     reason: str = Field(
         default="",
         description="Of a refusal: no-key, malformed, unknown, wrong-secret, expired, key-in-query, scope, project or "

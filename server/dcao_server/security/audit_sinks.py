@@ -1,6 +1,7 @@
 """Where the audit trail is kept: a capped Redis stream, or rotated JSON lines beside the SQLite file."""
 
 import asyncio
+import contextlib
 import logging
 import logging.handlers
 from pathlib import Path
@@ -35,22 +36,15 @@ class AuditFile:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / AUDIT_FILE
-        self._handler: logging.Handler | None = None
 
     async def write(self, events: list[AuditEvent]) -> None:
         """See AuditSink; in a thread, because a disk may be slow."""
         await asyncio.to_thread(self._write, events)
 
     def _write(self, events: list[AuditEvent]) -> None:
-        if self._handler is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.touch(mode=0o600)
-            self._handler = logging.handlers.RotatingFileHandler(self.path, maxBytes=FILE_BYTES, backupCount=FILES)
-        for event in events:
-            self._handler.emit(logging.makeLogRecord({"msg": event.model_dump_json()}))
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._handler is not None:
-            self._handler.close()
-            self._handler = None
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.touch(mode=0o600)
+        handler = logging.handlers.RotatingFileHandler(self.path, maxBytes=FILE_BYTES, backupCount=FILES)
+        with contextlib.closing(handler):
+            for event in events:
+                handler.emit(logging.makeLogRecord({"msg": event.model_dump_json()}))
