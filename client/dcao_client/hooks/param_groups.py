@@ -66,7 +66,7 @@ class ParamGroups:
         self.steps = 0
         self.applied: Hyperparameters | None = None
         self._max_momentum = max_momentum
-        self._factors = Multipliers()
+        self.factors = Multipliers()
         self._group_factors: dict[str, float] = {}
         self._saved: list[dict[str, Any]] | None = None
         self._hooks: list[RemovableHandle] = [
@@ -89,7 +89,7 @@ class ParamGroups:
 
     def set(self, decision: Decision) -> None:
         """Uses a decision from the next update on."""
-        self._factors = decision.multipliers
+        self.factors = decision.multipliers
         self._group_factors = {g.name: g.multiplier for g in decision.groups or ()}
 
     def remove(self) -> None:
@@ -114,14 +114,14 @@ class ParamGroups:
         self.steps += 1
 
     def _scale(self, group: dict[str, Any]) -> None:
-        factor = self._factors.lr * self._group_factors.get(str(group.get("name")), 1.0)
+        factor = self.factors.lr * self._group_factors.get(str(group.get("name")), 1.0)
         _write_lr(group, float(group["lr"]) * factor)
         beta = read_momentum(group)
-        if beta > 0 and self._factors.momentum != 1.0:
+        if beta > 0 and self.factors.momentum != 1.0:
             # `max` keeps a base momentum that the user set above the cap; an ulp must not lift it either.
-            _write_momentum(group, min(beta * self._factors.momentum, max(self._max_momentum, beta)))
+            _write_momentum(group, min(beta * self.factors.momentum, max(self._max_momentum, beta)))
         if group.get("weight_decay"):  # a group with decay 0 keeps 0
-            group["weight_decay"] = group["weight_decay"] * self._factors.weight_decay
+            group["weight_decay"] = group["weight_decay"] * self.factors.weight_decay
 
     def _restore(self) -> None:
         if self._saved is None:
