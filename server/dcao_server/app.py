@@ -1,0 +1,85 @@
+"""The application: the one place that knows every part."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from dcao_proto import paths
+from dcao_server import health
+from dcao_server.asgi import install
+from dcao_server.context import Context
+from dcao_server.decisions import endpoints as decisions
+from dcao_server.decisions.backfill import BackfillService
+from dcao_server.decisions.service import DecisionService
+from dcao_server.history import endpoints as history
+from dcao_server.history.service import HistoryService
+from dcao_server.metrics import Metrics
+from dcao_server.metrics.middleware import RequestMetrics
+from dcao_server.metrics.routes import metrics_router
+from dcao_server.openapi import describe
+from dcao_server.page.routes import page_router
+from dcao_server.policies import endpoints as policies
+from dcao_server.readiness import Readiness
+from dcao_server.runs import endpoints as runs
+from dcao_server.runs.service import RunService
+from dcao_server.settings import Settings
+from dcao_server.store import create_store
+from dcao_server.store.contract import HistoryStore
+
+
+def create_app(settings: Settings | None = None, *, store: HistoryStore | None = None) -> FastAPI:
+    """A controller that is ready to be served.
+
+    Args:
+        settings: from the environment if absent.
+        store: used instead of the one that the settings ask for; the application closes it too.
+
+    Raises:
+        SettingsError: these settings must not serve.
+    """
+    settings = settings or Settings()
+    store = store or create_store(settings)
+    metrics = Metrics()
+    app = FastAPI(
+        title="DCAO controller",
+        version=version("dcao"),
+        summary="Curvature in; learning rate, momentum and weight decay out.",
+        openapi_url=paths.OPENAPI,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan,
+    )
+    app.add_middleware(RequestMetrics, metrics=metrics)
+    # The outermost layers; what they need of the application is its state.
+    lifecycle = install(app, settings)
+    context = Context(
+        settings=settings,
+        store=store,
+        metrics=metrics,
+        lifecycle=lifecycle,
+        runs=RunService(store, stale_factor=settings.stale_factor, stale_floor=settings.stale_floor_seconds),
+        decisions=DecisionService(store, metrics),
+        backfills=BackfillService(store, metrics),
+        history=HistoryService(store, metrics),
+        readiness=Readiness(store, metrics),
+    )
+    app.state.context = context
+    for router in (runs.router, decisions.router, history.router, policies.router, health.router):
+        app.include_router(router)
+    app.include_router(metrics_router(metrics))
+    app.include_router(page_router())
+    decisions.mount(app, context)
+    describe(app)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    store: HistoryStore = app.state.context.store
+    try:
+        await store.open()
+        yield
+    finally:
+        await store.close()

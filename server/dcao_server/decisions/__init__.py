@@ -1,0 +1,1 @@
+"""Decisions: an observation in, the values to use out, once for each step."""

@@ -1,0 +1,74 @@
+"""A route that FastAPI documents and Starlette's bare ASGI serves.
+
+FastAPI's own handler costs 0.1–0.3 ms a request (dependencies, a second validation of body and answer). The endpoint's
+signature is the documentation; `handler` reads the body's bytes and sends bytes.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from fastapi.routing import APIRoute
+from pydantic import ValidationError
+from starlette.types import Receive, Scope, Send
+
+from dcao_proto import ProblemError, ProblemKind
+from dcao_proto.message import Message
+from dcao_proto.problem import FieldError
+
+T = TypeVar("T", bound=Message)
+Handler = Callable[[Scope, bytes], Awaitable[tuple[bytes, dict[str, str] | None]]]
+MOST_ERRORS = 20
+
+
+class HotRoute(APIRoute):
+    """An APIRoute whose application is a handler of bytes.
+
+    Args:
+        path: as for APIRoute.
+        endpoint: its signature and docstring are the OpenAPI entry; it is not called.
+        handler: takes the scope and the body; returns the JSON answer and further headers.
+        options: as for APIRoute.
+    """
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], *, handler: Handler, **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+
+        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+            body, headers = await handler(scope, await _read(receive))
+            raw = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+            if headers:
+                raw.extend((name.lower().encode(), value.encode()) for name, value in headers.items())
+            await send({"type": "http.response.start", "status": 200, "headers": raw})
+            await send({"type": "http.response.body", "body": body})
+
+        self.app = serve
+
+
+async def _read(receive: Receive) -> bytes:
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    while message.get("more_body", False):
+        message = await receive()
+        body += message.get("body", b"")
+    return body
+
+
+def parse(message: type[T], body: bytes) -> T:
+    """The message in a JSON body.
+
+    Raises:
+        ProblemError: malformed, if it is no JSON; invalid, if it does not fit, with place, text and kind of each error
+            but never the input, which may hold a NaN or a secret.
+    """
+    try:
+        return message.model_validate_json(body)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+    if any(e["type"] == "json_invalid" for e in found):
+        raise ProblemError(ProblemKind.MALFORMED, "expected a JSON document as body, got something else")
+    fields = tuple(FieldError(loc=("body", *e["loc"]), msg=e["msg"], type=e["type"]) for e in found[:MOST_ERRORS])
+    raise ProblemError(
+        ProblemKind.INVALID,
+        f"expected a {message.__name__} (see /openapi.json), got {len(found)} fields that do not fit",
+        errors=fields,
+    )

@@ -1,0 +1,262 @@
+"""The hot path: decide from the token that the observation echoes, then let the store keep the first decision."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from dcao_proto import DecideRequest, Decision, Observation, ProblemError, ProblemKind
+from dcao_proto.paths import HEALED_AFTER_HEADER
+from dcao_proto.policy import BoundPolicy, InvalidTokenError, PolicyState, UnknownPolicyError
+from dcao_proto.policy.registry import bind_segment
+from dcao_proto.policy.token import decode_state, split
+from dcao_server.decisions.availability import Availability
+from dcao_server.decisions.together import decides_together, gathered, in_force, merged
+from dcao_server.history.codec import decode, encode
+from dcao_server.metrics import Metrics
+from dcao_server.runs.identity import bound, digest_of, other_specification
+from dcao_server.runs.service import fenced, not_found
+from dcao_server.store.contract import (
+    Append,
+    AppendResult,
+    Creation,
+    HistoryStore,
+    Outcome,
+    RunKey,
+    StoredRecord,
+    StoreUnavailableError,
+)
+
+ATTEMPTS = 8
+"""Times that a decision is made anew because another writer was faster; each time that one has moved on."""
+NOTHING_LEFT = -1
+"""Value of the healing header when the store had no step at all: whatever the client keeps is newer."""
+
+
+class Basis(NamedTuple):
+    """What a decision is made from: the policy under the run's specification, its state, and that state's version."""
+
+    policy: BoundPolicy
+    state: PolicyState
+    version: int
+
+
+class Answer(NamedTuple):
+    """A decision and the headers it is sent with."""
+
+    decision: Decision
+    headers: dict[str, str] | None = None
+
+
+class DecisionService:
+    """Answers observations.
+
+    Args:
+        store: keeps the first decision of each step.
+        metrics: counts what became of them.
+        clock: seconds since the epoch.
+        availability: whether to ask the store at all.
+    """
+
+    def __init__(
+        self,
+        store: HistoryStore,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.time,
+        availability: Availability | None = None,
+    ) -> None:
+        self._store = store
+        self._metrics = metrics
+        self._clock = clock
+        self._availability = availability or Availability()
+
+    async def decide(self, key: RunKey, observation: Observation) -> Answer:
+        """The decision that stands for the observation's step, which is this one unless there was one before.
+
+        Raises:
+            ProblemError: invalid-state, run-not-found, run-ended, fenced, stale-step; store-unavailable when the
+                client echoes no state, so that nothing can be decided without the store.
+        """
+        self._metrics.observed(observation.status)
+        if observation.state is None or observation.version is None:
+            basis = await self._stored_basis(key)
+        else:
+            basis = basis_of(observation.state, observation.version)
+        if not self._availability.worth_trying():
+            return self._without_store(observation, basis)
+        try:
+            if decides_together(basis.policy.spec):
+                answer = await self._decide_together(key, observation, basis)
+            else:
+                answer = await self._record(key, observation, basis)
+        except StoreUnavailableError:
+            self._availability.failed()
+            return self._without_store(observation, basis)
+        self._availability.succeeded()
+        return answer
+
+    def simulate(self, request: DecideRequest) -> Decision:
+        """The decision under a given specification; nothing is stored.
+
+        Raises:
+            ProblemError: invalid policy, invalid-state.
+        """
+        policy = bound(request.spec)
+        try:
+            return policy.decide_from_token(request.observation)
+        except InvalidTokenError as error:
+            raise ProblemError(ProblemKind.INVALID_STATE, str(error)) from error
+
+    async def _stored_basis(self, key: RunKey) -> Basis:
+        """The read that a client saves by echoing its state."""
+        try:
+            with self._metrics.store_call("head"):
+                head = await self._store.head(key)
+        except StoreUnavailableError as error:
+            raise ProblemError(
+                ProblemKind.STORE_UNAVAILABLE,
+                "expected to read the run's state, but the store cannot be reached; try again, or echo state and "
+                "version of the last decision, which needs no store",
+                headers={"Retry-After": "1"},
+            ) from error
+        if head is None:
+            raise not_found(key)
+        return basis_of(head.state, head.version)
+
+    def _decide(self, observation: Observation, basis: Basis) -> Decision:
+        with self._metrics.policy_call():
+            return basis.policy.decide(observation, basis.state, basis.version)
+
+    def _without_store(self, observation: Observation, basis: Basis) -> Answer:
+        """The same decision, which the history gets from the client's journal later."""
+        if decides_together(basis.policy.spec):
+            return Answer(in_force(observation, basis.policy, basis.state, basis.version))
+        decision = self._decide(observation, basis)
+        self._metrics.decided("unpersisted", decision.reasons)
+        return Answer(decision)
+
+    async def _record(self, key: RunKey, observation: Observation, basis: Basis) -> Answer:
+        """Appends the decision, or finds the one that stands."""
+        restored = False
+        for _ in range(ATTEMPTS):
+            decision = self._decide(observation, basis)
+            result = await self._append(key, observation, basis, decision)
+            if result.outcome is Outcome.CONFLICT:
+                basis = basis_of(result.state, result.version)
+            elif result.outcome is Outcome.MISSING and basis.version > 0 and not restored:
+                await self._restore(key, observation, basis)
+                restored = True
+            elif result.outcome is Outcome.APPENDED and restored:
+                return self._healed(decision, None)
+            else:
+                return self._answer(key, observation, decision, result)
+        raise ProblemError(
+            ProblemKind.STORE_UNAVAILABLE,
+            f"expected to append the decision within {ATTEMPTS} attempts, but other writers were faster; try again",
+            headers={"Retry-After": "1"},
+        )
+
+    async def _append(self, key: RunKey, observation: Observation, basis: Basis, decision: Decision) -> AppendResult:
+        now = self._clock()
+        assert decision.state is not None  # noqa: S101  (policies always give one)
+        item = Append(
+            observation.attempt,
+            observation.step,
+            basis.version,
+            digest_of(basis.policy.spec_segment),
+            encode(observation, decision, now),
+            decision.state,
+            now,
+        )
+        with self._metrics.store_call("append"):
+            return await self._store.append(key, item)
+
+    async def _restore(self, key: RunKey, observation: Observation, basis: Basis) -> None:
+        """Creates anew a run that the store has lost: the token holds its specification and its state."""
+        assert observation.state is not None  # noqa: S101  (a version above 0 and no run: the client echoed both)
+        segment = basis.policy.spec_segment
+        creation = Creation(
+            segment, digest_of(segment), observation.state, self._clock(), observation.attempt, basis.version
+        )
+        with self._metrics.store_call("restore"):
+            await self._store.create(key, creation, restore=True)
+
+    def _answer(self, key: RunKey, observation: Observation, decision: Decision, result: AppendResult) -> Answer:
+        match result.outcome:
+            case Outcome.APPENDED:
+                self._metrics.decided("decided", decision.reasons)
+                return Answer(decision.model_copy(update={"persisted": True}))
+            case Outcome.HEALED:
+                return self._healed(decision, result.last_step)
+            case Outcome.REPLAYED:
+                return self._replayed(observation, result.payload, result.state, result.version)
+            case outcome:
+                raise self._refusal(key, observation, outcome, result.version, result.last_step)
+
+    def _healed(self, decision: Decision, last_step: int | None) -> Answer:
+        self._metrics.decided("healed", decision.reasons)
+        after = NOTHING_LEFT if last_step is None else last_step
+        return Answer(decision.model_copy(update={"persisted": True}), {HEALED_AFTER_HEADER: str(after)})
+
+    def _replayed(self, observation: Observation, payload: bytes, state: str, version: int) -> Answer:
+        self._metrics.decided("replayed")
+        record = decode(StoredRecord(observation.attempt, observation.step, payload))
+        return Answer(record.decision.model_copy(update={"replayed": True, "state": state, "version": version}))
+
+    def _refusal(
+        self, key: RunKey, observation: Observation, outcome: Outcome, version: int, last_step: int | None
+    ) -> ProblemError:
+        match outcome:
+            case Outcome.FENCED:
+                self._metrics.decided("fenced")
+                return fenced(version)
+            case Outcome.STALE:
+                self._metrics.decided("stale")
+                return ProblemError(
+                    ProblemKind.STALE_STEP,
+                    f"expected a step after {last_step}, the newest of attempt {observation.attempt}, got "
+                    f"{observation.step}, which is not in the history; after going back to a checkpoint POST attempts",
+                )
+            case Outcome.ENDED:
+                return ProblemError(
+                    ProblemKind.RUN_ENDED,
+                    f"expected a run that goes on, got {key.run}, which has ended; POST attempts to open it again",
+                )
+            case Outcome.OTHER_SPEC:
+                return other_specification()
+            case _:
+                return not_found(key)
+
+    async def _decide_together(self, key: RunKey, observation: Observation, basis: Basis) -> Answer:
+        """One worker of several: adds its observation; decides if they suffice."""
+        contribution = gathered(observation, basis.policy.spec, digest_of(basis.policy.spec_segment))
+        with self._metrics.store_call("gather"):
+            result = await self._store.gather(key, contribution)
+        match result.outcome:
+            case Outcome.REPLAYED:
+                return self._replayed(observation, result.payload, result.state, result.version)
+            case Outcome.PENDING:
+                self._metrics.decided("pending")
+                newest = basis_of(result.state, result.version) if result.version > basis.version else basis
+                return Answer(in_force(observation, newest.policy, newest.state, newest.version))
+            case Outcome.READY:
+                newest = basis_of(result.state, result.version) if result.version > basis.version else basis
+                joint = merged(result.observations, observation, basis.policy.spec)
+                return await self._record(key, joint, newest)
+            case Outcome.MISSING if basis.version > 0:
+                await self._restore(key, observation, basis)
+                return await self._decide_together(key, observation, basis)
+            case outcome:
+                raise self._refusal(key, observation, outcome, result.version, result.last_step)
+
+
+def basis_of(token: str, version: int) -> Basis:
+    """What a token says.
+
+    Raises:
+        ProblemError: invalid-state; it is damaged, or this controller lacks its policy.
+    """
+    try:
+        spec_segment, state_segment = split(token)
+        return Basis(bind_segment(spec_segment), decode_state(state_segment), version)
+    except (InvalidTokenError, UnknownPolicyError) as error:
+        raise ProblemError(ProblemKind.INVALID_STATE, str(error)) from error

@@ -1,0 +1,88 @@
+"""Reading histories: pages, streams of records, live records, and another policy's view of them."""
+
+from collections.abc import AsyncIterator
+
+from dcao_proto import HistoryPage, ProblemError, ProblemKind, Record
+from dcao_server.history.codec import decode
+from dcao_server.metrics import Metrics
+from dcao_server.store.contract import START, HistoryStore, Position, RunKey
+
+BATCH = 500
+"""Records in memory at a time while streaming: 0.5 MB."""
+
+
+class HistoryService:
+    """Reads histories.
+
+    Args:
+        store: where they are.
+        metrics: times the reads.
+    """
+
+    def __init__(self, store: HistoryStore, metrics: Metrics) -> None:
+        self._store = store
+        self._metrics = metrics
+
+    async def page(self, key: RunKey, after: str | None, limit: int) -> HistoryPage:
+        """Some records after a cursor.
+
+        Raises:
+            ProblemError: invalid cursor.
+        """
+        with self._metrics.store_call("read"):
+            # One more than asked for tells whether there is another page.
+            stored = await self._store.read(key, parse_cursor(after), limit + 1)
+        shown = stored[:limit]
+        more = len(stored) > limit
+        return HistoryPage(
+            records=tuple(decode(record) for record in shown),
+            next_cursor=format_cursor(shown[-1].position) if more else None,
+        )
+
+    async def batches(
+        self, key: RunKey, after: Position = START, limit: int | None = None
+    ) -> AsyncIterator[list[Record]]:
+        """All records after a position in batches; constant memory whatever the length."""
+        left = limit
+        while left is None or left > 0:
+            wanted = BATCH if left is None else min(BATCH, left)
+            with self._metrics.store_call("read"):
+                stored = await self._store.read(key, after, wanted)
+            if stored:
+                yield [decode(record) for record in stored]
+                after = stored[-1].position
+            if len(stored) < wanted:
+                return
+            if left is not None:
+                left -= len(stored)
+
+    async def follow(self, key: RunKey, after: Position) -> AsyncIterator[Record]:
+        """Records after a position as they come, without end."""
+        async for stored in self._store.follow(key, after):
+            yield decode(stored)
+
+
+def format_cursor(position: Position) -> str:
+    """`attempt:step` of the last record of a page."""
+    return f"{position.attempt}:{position.step}"
+
+
+def parse_cursor(text: str | None) -> Position:
+    """The position after which to go on; `attempt:step`, or a step of attempt 1.
+
+    Raises:
+        ProblemError: invalid; not a cursor.
+    """
+    if text is None or text == "":
+        return START
+    attempt, separator, step = text.partition(":")
+    if not separator:
+        attempt, step = "1", text
+    if not (attempt.isascii() and attempt.isdecimal() and step.isascii() and step.isdecimal()) or len(text) > 40:
+        raise ProblemError(
+            ProblemKind.INVALID,
+            "expected `after` as attempt:step, for example 1:300, as a page's next_cursor gives it",
+        )
+    if max(int(attempt), int(step)) > 2**53 - 1:
+        raise ProblemError(ProblemKind.INVALID, "expected attempt and step of at most 2**53 - 1 in `after`")
+    return Position(int(attempt), int(step))

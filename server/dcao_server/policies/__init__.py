@@ -1,0 +1,1 @@
+"""The policies that this controller can decide by."""

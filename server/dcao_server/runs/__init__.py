@@ -1,0 +1,1 @@
+"""Runs: created, listed, restarted from checkpoints, ended, deleted."""

@@ -1,0 +1,34 @@
+"""Cursors of listings: opaque to clients, a place in the order to us."""
+
+import base64
+import binascii
+import json
+import math
+
+from dcao_proto import ProblemError, ProblemKind
+
+
+def encode(created_at: float, name: str) -> str:
+    """The cursor after a run."""
+    return base64.urlsafe_b64encode(json.dumps([created_at, name]).encode()).decode().rstrip("=")
+
+
+def decode(cursor: str) -> tuple[float, str]:
+    """The place that a cursor names.
+
+    Raises:
+        ProblemError: invalid; not a cursor of ours.
+    """
+    try:
+        created_at, name = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (ValueError, TypeError, binascii.Error, RecursionError) as error:
+        raise _invalid() from error
+    if not isinstance(created_at, float) or not math.isfinite(created_at) or not isinstance(name, str):
+        raise _invalid()
+    return created_at, name
+
+
+def _invalid() -> ProblemError:
+    return ProblemError(
+        ProblemKind.INVALID, "expected `cursor` as a page's next_cursor gave it; leave it out to start from the top"
+    )

@@ -1,0 +1,63 @@
+"""Every key in Redis, its lifetime and its cap, with the reason. Nothing else in the code spells a key.
+
+All keys of one run share the hash tag `{project/run}`, so that Redis Cluster keeps them on one node and one script may
+touch them together. Index keys are in other slots, so no script touches them; they can be rebuilt (`prune`).
+
+| key | type | holds | lifetime |
+|---|---|---|---|
+| `dcao:1:{p/r}:meta` | hash | specification, state, version, attempt, status | retention after the last write |
+| `dcao:1:{p/r}:h:<attempt>` | stream | one entry per decision, ID `<step>-1` | retention after its last write |
+| `dcao:1:{p/r}:g:<attempt>:<step>` | hash | observations of workers until the decision | `GATHER_SECONDS` |
+| `dcao:1:idx:{p}:runs` | sorted set | run → seconds of creation | removed by `gc` |
+| `dcao:1:idx:{p}:active` | sorted set | run → seconds of the last observation | removed by `gc` |
+| `dcao:1:projects` | set | projects | for ever; one short string each |
+
+Fields of `meta` are one to six letters because every decision sends their names: `spec` encoded specification, `dg` its
+digest, `a` attempt, `v` version, `last` newest step of the attempt, `st` state token, `hb` last write, `born` creation,
+`status`, `reason`, `atts` starts of the attempts as `attempt:version:step,…`, `as` and `av` the state and version that
+the current attempt started from, `gone` on a tombstone.
+"""
+
+from dcao_server.store.contract import RunKey
+
+PREFIX = "dcao:1"
+"""1 is the version of this layout: a controller with another layout cannot misread it."""
+
+PROJECTS = f"{PREFIX}:projects"
+
+TOMBSTONE_SECONDS = 86_400
+"""A deleted run is remembered for a day, so that a worker that still echoes its token does not bring it back."""
+
+GATHER_SECONDS = 120
+"""Beyond the quorum time; after that a straggler's observation starts a new gathering or finds the decision."""
+
+ACTIVE_FLUSH_SECONDS = 2.0
+"""The index of active runs is written off the hot path, at most once in this time for each run."""
+
+MAX_REWRITE = 10_000
+"""Newer records that a backfill may have to lift to put older ones below them: 25 ms in which Redis serves nobody."""
+
+
+def meta(key: RunKey) -> str:
+    """The hash of a run."""
+    return f"{PREFIX}:{{{key.project}/{key.run}}}:meta"
+
+
+def history(key: RunKey, attempt: int | str) -> str:
+    """The stream of one attempt."""
+    return f"{PREFIX}:{{{key.project}/{key.run}}}:h:{attempt}"
+
+
+def gathering(key: RunKey, attempt: int, step: int) -> str:
+    """The observations of one step's workers."""
+    return f"{PREFIX}:{{{key.project}/{key.run}}}:g:{attempt}:{step}"
+
+
+def runs_index(project: str) -> str:
+    """Runs of a project by creation."""
+    return f"{PREFIX}:idx:{{{project}}}:runs"
+
+
+def active_index(project: str) -> str:
+    """Runs of a project by last observation."""
+    return f"{PREFIX}:idx:{{{project}}}:active"

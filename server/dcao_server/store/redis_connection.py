@@ -1,0 +1,110 @@
+"""A connection pool to a Redis, a Redis Cluster, or whatever master its Sentinels name."""
+
+from typing import Any
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+
+from dcao_server.settings import Settings
+
+SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel")
+BLOCK_SECONDS = 0.5
+"""How long one XREAD waits for news; a new follower waits as long at most."""
+
+
+def connect(settings: Settings, *, blocking: bool = False) -> Any:
+    """A client; nothing is sent yet.
+
+    redis-py repeats nothing by itself here: a request's time is its deadline's, and every script may be repeated by
+    whoever called us.
+
+    Args:
+        settings: URL, user, password, certificates, timeout in seconds, pool size.
+        blocking: for the one connection that waits for news: its timeout is longer than it waits.
+
+    Raises:
+        ValueError: the URL's scheme or its parts are not as the documentation of `DCAO_REDIS_URL` says.
+    """
+    assert settings.redis_url is not None  # noqa: S101
+    url = urlsplit(settings.redis_url.get_secret_value())
+    if url.scheme not in SCHEMES:
+        raise ValueError(f"expected DCAO_REDIS_URL to start with one of {', '.join(SCHEMES)}, got '{url.scheme}'")
+    options = _options(settings, url, blocking=blocking)
+    if url.scheme.endswith("+cluster"):
+        return _cluster(url, options)
+    if url.scheme.endswith("+sentinel"):
+        return _sentinel(url, options)
+    return _single(url, options)
+
+
+def _options(settings: Settings, url: SplitResult, *, blocking: bool) -> dict[str, Any]:
+    password = settings.redis_password.get_secret_value() if settings.redis_password else None
+    timeout = settings.redis_timeout_seconds
+    options: dict[str, Any] = {
+        "username": unquote(url.username) if url.username else settings.redis_username,
+        "password": unquote(url.password) if url.password else password,
+        "socket_timeout": timeout + BLOCK_SECONDS if blocking else timeout,
+        "socket_connect_timeout": timeout,
+        "socket_keepalive": True,
+        "max_connections": 4 if blocking else settings.redis_max_connections,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    if url.scheme.startswith("rediss"):
+        options |= {
+            "ssl": True,
+            "ssl_ca_certs": None if settings.redis_ca_file is None else str(settings.redis_ca_file),
+            "ssl_certfile": None if settings.redis_cert_file is None else str(settings.redis_cert_file),
+            "ssl_keyfile": None if settings.redis_key_file is None else str(settings.redis_key_file),
+        }
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _single(url: SplitResult, options: dict[str, Any]) -> Any:
+    if url.scheme == "unix":
+        options = {name: value for name, value in options.items() if name != "socket_keepalive"}
+        options |= {"connection_class": UnixDomainSocketConnection, "path": url.path}
+    else:
+        options |= {"host": url.hostname or "localhost", "port": url.port or 6379, "db": _database(url.path)}
+    if options.pop("ssl", False):
+        options["connection_class"] = SSLConnection
+    # More requests than connections wait their turn, as long as an answer may take; they are not refused.
+    return Redis.from_pool(BlockingConnectionPool(timeout=options["socket_timeout"], **options))
+
+
+def _database(path: str) -> int:
+    text = path.strip("/") or "0"
+    if not text.isdecimal():
+        raise ValueError(f"expected DCAO_REDIS_URL to end with the number of a database, got '{text}'")
+    return int(text)
+
+
+def _hosts(url: SplitResult, default_port: int) -> list[tuple[str, int]]:
+    hosts = []
+    for part in url.netloc.rpartition("@")[2].split(","):
+        host, _, port = part.rpartition(":") if not part.endswith("]") and ":" in part else (part, "", "")
+        hosts.append((host.strip("[]"), int(port or default_port)))
+    return hosts
+
+
+def _cluster(url: SplitResult, options: dict[str, Any]) -> Any:
+    nodes = [ClusterNode(host, port) for host, port in _hosts(url, 6379)]
+    options.pop("retry")
+    # One retry after a failover: it asks for the new layout first, and what it repeats is idempotent.
+    return RedisCluster(startup_nodes=nodes, retry=Retry(NoBackoff(), 1), **options)
+
+
+def _sentinel(url: SplitResult, options: dict[str, Any]) -> Any:
+    service = url.path.strip("/")
+    if not service:
+        raise ValueError("expected redis+sentinel://host:port,host:port/SERVICE, got no service name")
+    query = parse_qs(url.query)
+    # The user and password are the master's; Sentinels that want their own take them from the query.
+    own = {name: query[f"sentinel_{name}"][0] for name in ("username", "password") if f"sentinel_{name}" in query}
+    shared = {name: options[name] for name in ("socket_timeout", "socket_connect_timeout") if name in options}
+    tls = {name: value for name, value in options.items() if name.startswith("ssl")}
+    sentinels = Sentinel(_hosts(url, 26379), sentinel_kwargs={**shared, **tls, **own})
+    return sentinels.master_for(service, db=int(query.get("db", ["0"])[0]), **options)

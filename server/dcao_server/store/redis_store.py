@@ -1,0 +1,282 @@
+"""The store in Redis: one stream per attempt whose entry ID is the step, one hash of meta, one script per write."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from dcao_server.store import keys
+from dcao_server.store.contract import (
+    Append,
+    AppendResult,
+    Backfill,
+    BackfillOutcome,
+    Contribution,
+    Creation,
+    Gathering,
+    Head,
+    Outcome,
+    Position,
+    Restart,
+    RestartResult,
+    RunKey,
+    StoredRecord,
+    StoredRun,
+    StoredStatus,
+)
+from dcao_server.store.redis_active import ActiveIndex
+from dcao_server.store.redis_errors import guarded
+from dcao_server.store.redis_reading import RedisReader
+from dcao_server.store.redis_rows import parse_attempts
+from dcao_server.store.redis_scripts import Script
+from dcao_server.store.redis_tail import Tail
+
+SCRIPTS = ("append", "backfill", "create", "delete", "end", "gather", "restart")
+
+
+class RedisStore:
+    """HistoryStore in Redis ≥ 6.2: single, Cluster or behind Sentinels, as the client was connected.
+
+    Args:
+        client: for everything that answers at once.
+        blocking: for the one connection that waits for news.
+        retention_seconds: lifetime of a run and of each history after its last write.
+        max_records: cap of one attempt's history, about: Redis trims whole nodes of some 100 entries.
+    """
+
+    kind = "redis"
+
+    def __init__(self, client: Any, blocking: Any, *, retention_seconds: int, max_records: int) -> None:
+        self._client = client
+        self._blocking = blocking
+        self._retention = retention_seconds
+        self._max_records = max_records
+        scripts = {name: Script(client, name) for name in SCRIPTS}
+        self._append, self._backfill, self._create = scripts["append"], scripts["backfill"], scripts["create"]
+        self._delete, self._end = scripts["delete"], scripts["end"]
+        self._gather, self._restart = scripts["gather"], scripts["restart"]
+        self._reader = RedisReader(client)
+        self._active = ActiveIndex(client)
+        self._tail = Tail(blocking, self._reader)
+
+    async def open(self) -> None:
+        """Starts the background writer of the index of active runs."""
+        self._active.start()
+
+    async def close(self) -> None:
+        """Writes what the index still lacks, ends followers, closes the connections."""
+        await self._tail.stop()
+        await self._active.stop()
+        await self._client.aclose()
+        await self._blocking.aclose()
+
+    @guarded
+    async def ping(self) -> None:
+        """PING."""
+        await self._client.execute_command("PING")
+
+    @guarded
+    async def create(self, key: RunKey, creation: Creation, *, restore: bool = False) -> tuple[StoredRun, bool] | None:
+        """One script, then the index: an index entry that a crash left out is added by the next PUT."""
+        made = await self._create(
+            keys.meta(key),
+            creation.spec,
+            creation.digest,
+            creation.state,
+            repr(creation.now),
+            creation.attempt,
+            creation.version,
+            self._retention,
+            "1" if restore else "0",
+            keys=1,
+        )
+        if made == -1:
+            return None
+        run = await self._reader.get(key)
+        if run is None:
+            return None
+        pipe = self._client.pipeline(transaction=False)
+        pipe.sadd(keys.PROJECTS, key.project)
+        pipe.zadd(keys.runs_index(key.project), {key.run: run.created_at})
+        await pipe.execute()
+        return run, made == 1
+
+    @guarded
+    async def get(self, key: RunKey) -> StoredRun | None:
+        """Two reads: the meta, then the length of the attempt's stream."""
+        return await self._reader.get(key)
+
+    @guarded
+    async def head(self, key: RunKey) -> Head | None:
+        """One read."""
+        return await self._reader.head(key)
+
+    @guarded
+    async def page(self, project: str, after: tuple[float, str] | None, limit: int) -> list[StoredRun]:
+        """From the index; entries whose run has expired are passed over."""
+        return await self._reader.page(project, after, limit)
+
+    @guarded
+    async def projects(self) -> list[str]:
+        """From the set of projects."""
+        return sorted(name.decode() for name in await self._client.smembers(keys.PROJECTS))
+
+    @guarded
+    async def end(self, key: RunKey, status: StoredStatus, reason: str | None, now: float) -> StoredRun | None:
+        """One script, one read."""
+        found = await self._end(keys.meta(key), status, reason or "", repr(now), self._retention, keys=1)
+        return await self._reader.get(key) if found else None
+
+    @guarded
+    async def delete(self, key: RunKey, now: float) -> bool:
+        """The histories first are named by the meta; one that begins meanwhile expires by itself."""
+        starts = await self._client.hget(keys.meta(key), "atts")
+        attempts = [] if starts is None else parse_attempts(starts.decode())
+        histories = dict.fromkeys(keys.history(key, start.attempt) for start in attempts)
+        existed = await self._delete(
+            keys.meta(key), *histories, repr(now), keys.TOMBSTONE_SECONDS, keys=1 + len(histories)
+        )
+        await self.forget(key.project, [key.run])
+        return bool(existed)
+
+    @guarded
+    async def begin_attempt(self, key: RunKey, restart: Restart) -> RestartResult:
+        """One script."""
+        reply = await self._restart(
+            keys.meta(key),
+            "" if restart.attempt is None else restart.attempt,
+            "" if restart.step is None else restart.step,
+            restart.state or "",
+            "" if restart.version is None else restart.version,
+            restart.digest,
+            repr(restart.now),
+            self._retention,
+            keys=1,
+        )
+        outcome = Outcome(reply[0])
+        if outcome in {Outcome.APPENDED, Outcome.REPLAYED}:
+            return RestartResult(outcome, reply[1], reply[2], reply[3].decode())
+        return RestartResult(outcome, *reply[1:])
+
+    @guarded
+    async def append(self, key: RunKey, item: Append) -> AppendResult:
+        """One script: the hot path's one round trip."""
+        reply = await self._append(
+            keys.meta(key),
+            keys.history(key, item.attempt),
+            item.attempt,
+            item.step,
+            item.version,
+            item.version + 1,
+            item.digest,
+            item.payload,
+            item.state,
+            self._retention,
+            repr(item.now),
+            self._max_records,
+            keys=2,
+        )
+        code = reply[0]
+        if code == 0:
+            self._active.touch(key, item.now)
+            return AppendResult(Outcome.APPENDED, item.version + 1, item.step, item.state)
+        if code == 3:
+            self._active.touch(key, item.now)
+        return AppendResult(Outcome(code), *_places(reply), *_texts(reply))
+
+    @guarded
+    async def gather(self, key: RunKey, item: Contribution) -> Gathering:
+        """One script."""
+        milliseconds = round(item.quorum_seconds * 1000)
+        reply = await self._gather(
+            keys.meta(key),
+            keys.history(key, item.attempt),
+            keys.gathering(key, item.attempt, item.step),
+            item.attempt,
+            item.step,
+            item.digest,
+            item.worker,
+            item.observation,
+            item.quorum,
+            milliseconds,
+            keys.GATHER_SECONDS + milliseconds // 1000,
+            keys=3,
+        )
+        outcome = Outcome(reply[0])
+        if outcome is not Outcome.READY:
+            return Gathering(outcome, *_places(reply), *_texts(reply))
+        pairs = [(reply[i].decode(), reply[i + 1]) for i in range(4, len(reply), 2)]
+        return Gathering(outcome, *_places(reply), reply[3].decode(), observations=tuple(sorted(pairs)))
+
+    @guarded
+    async def backfill(self, key: RunKey, batch: Backfill) -> BackfillOutcome:
+        """One script; it rewrites the end of the stream if the entries belong below it."""
+        reply = await self._backfill(
+            keys.meta(key),
+            keys.history(key, batch.attempt),
+            batch.attempt,
+            batch.digest,
+            batch.version,
+            batch.state,
+            repr(batch.now),
+            self._retention,
+            self._max_records,
+            keys.MAX_REWRITE,
+            *(part for entry in batch.entries for part in entry),
+            keys=2,
+        )
+        outcome = Outcome(reply[0])
+        if outcome not in {Outcome.APPENDED, Outcome.STALE}:
+            return BackfillOutcome(outcome)
+        self._active.touch(key, batch.now)
+        stored, replayed, version, last = reply[1:]
+        return BackfillOutcome(outcome, stored, replayed, max(version, 0), None if last < 0 else last)
+
+    @guarded
+    async def read(self, key: RunKey, after: Position, limit: int) -> list[StoredRecord]:
+        """XRANGE over the attempts in order."""
+        return await self._reader.read(key, after, limit)
+
+    def follow(self, key: RunKey, after: Position) -> AsyncIterator[StoredRecord]:
+        """What is there, then what the replica's one blocking read brings."""
+        return self._tail.follow(key, after)
+
+    @guarded
+    async def live(self, since: float, limit: int) -> list[tuple[StoredRun, StoredRecord | None]]:
+        """From the index of active runs, in three pipelines whatever the number of runs."""
+        await self._active.flush()
+        return await self._reader.live(since, limit)
+
+    @guarded
+    async def prune(self, key: RunKey, max_records: int) -> int:
+        """XTRIM, about."""
+        run = await self._reader.get(key)
+        if run is None:
+            return 0
+        removed = 0
+        for start in run.attempts:
+            stream = keys.history(key, start.attempt)
+            removed += await self._client.xtrim(stream, maxlen=max_records, approximate=True)
+        return removed
+
+    @guarded
+    async def forget(self, project: str, runs: Sequence[str]) -> None:
+        """ZREM from both indexes."""
+        if runs:
+            pipe = self._client.pipeline(transaction=False)
+            pipe.zrem(keys.runs_index(project), *runs)
+            pipe.zrem(keys.active_index(project), *runs)
+            await pipe.execute()
+
+    @guarded
+    async def index(self, project: str) -> list[str]:
+        """The whole index, by name."""
+        return sorted(name.decode() for name in await self._client.zrange(keys.runs_index(project), 0, -1))
+
+
+def _places(reply: list[Any]) -> tuple[int, int | None]:
+    version = reply[1] if len(reply) > 1 else 0
+    last = reply[2] if len(reply) > 2 else -1
+    return version, None if last < 0 else last
+
+
+def _texts(reply: list[Any]) -> tuple[str, bytes]:
+    return (reply[3].decode() if len(reply) > 3 else ""), (reply[4] if len(reply) > 4 else b"")

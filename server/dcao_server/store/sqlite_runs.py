@@ -1,0 +1,199 @@
+"""Runs in SQLite: functions of a connection, each within the caller's transaction."""
+
+import sqlite3
+from typing import Any
+
+from dcao_server.store.contract import (
+    ENDED,
+    AttemptStart,
+    Creation,
+    Head,
+    Outcome,
+    Restart,
+    RestartResult,
+    RunKey,
+    StoredRecord,
+    StoredRun,
+    StoredStatus,
+)
+from dcao_server.store.keys import TOMBSTONE_SECONDS
+
+_COLUMNS = (
+    "id, project, run, spec, digest, status, attempt, version, state, last_step, created_at, updated_at, decisions,"
+    " reason"
+)
+
+
+def _run(database: sqlite3.Connection, row: Any) -> StoredRun:
+    run_id, project, run, *fields, reason = row
+    spec, digest, status, attempt, version, state, last_step, created_at, updated_at, decisions = fields
+    starts = database.execute(
+        "SELECT attempt, version, step FROM attempts WHERE run_id = ? ORDER BY attempt", (run_id,)
+    ).fetchall()
+    return StoredRun(
+        key=RunKey(project, run),
+        spec=spec,
+        digest=digest,
+        status=status,
+        attempt=attempt,
+        version=version,
+        state=state,
+        last_step=last_step,
+        created_at=created_at,
+        updated_at=updated_at,
+        decisions=decisions,
+        reason=reason,
+        attempts=tuple(AttemptStart(*start) for start in starts),
+    )
+
+
+def get(database: sqlite3.Connection, key: RunKey) -> StoredRun | None:
+    """The run, None if there is none."""
+    row = database.execute(f"SELECT {_COLUMNS} FROM runs WHERE project = ? AND run = ?", key).fetchone()  # noqa: S608
+    return None if row is None else _run(database, row)
+
+
+def head(database: sqlite3.Connection, key: RunKey) -> Head | None:
+    """The state in force."""
+    row = database.execute(
+        "SELECT attempt, version, state, status FROM runs WHERE project = ? AND run = ?", key
+    ).fetchone()
+    return None if row is None else Head(*row)
+
+
+def create(
+    database: sqlite3.Connection, key: RunKey, creation: Creation, restore: bool
+) -> tuple[StoredRun, bool] | None:
+    """The run, and whether it is new; None if it was deleted lately and is not to be restored."""
+    run = get(database, key)
+    if run is not None:
+        return run, False
+    since = creation.now - TOMBSTONE_SECONDS
+    gone = database.execute(
+        "SELECT 1 FROM tombstones WHERE project = ? AND run = ? AND gone > ?", (*key, since)
+    ).fetchone()
+    if restore and gone is not None:
+        return None
+    database.execute("DELETE FROM tombstones WHERE project = ? AND run = ?", key)
+    cursor = database.execute(
+        "INSERT INTO runs (project, run, spec, digest, status, attempt, version, state, start_state, start_version,"
+        " created_at, updated_at) VALUES (?, ?, ?, ?, 'created', ?, ?, ?, ?, ?, ?, ?)",
+        (
+            *key,
+            creation.spec,
+            creation.digest,
+            creation.attempt,
+            creation.version,
+            creation.state,
+            creation.state,
+            creation.version,
+            creation.now,
+            creation.now,
+        ),
+    )
+    database.execute(
+        "INSERT INTO attempts VALUES (?, ?, ?, NULL)", (cursor.lastrowid, creation.attempt, creation.version)
+    )
+    made = get(database, key)
+    assert made is not None  # noqa: S101  (the same transaction has just written it)
+    return made, True
+
+
+def page(database: sqlite3.Connection, project: str, after: tuple[float, str] | None, limit: int) -> list[StoredRun]:
+    """Runs of a project, newest first."""
+    created_at, name = after if after is not None else (float("inf"), "")
+    rows = database.execute(
+        f"SELECT {_COLUMNS} FROM runs WHERE project = ? AND (created_at, run) < (?, ?)"  # noqa: S608
+        " ORDER BY created_at DESC, run DESC LIMIT ?",
+        (project, created_at, name, limit),
+    ).fetchall()
+    return [_run(database, row) for row in rows]
+
+
+def projects(database: sqlite3.Connection) -> list[str]:
+    """Projects with runs."""
+    return [name for (name,) in database.execute("SELECT DISTINCT project FROM runs ORDER BY project")]
+
+
+def index(database: sqlite3.Connection, project: str) -> list[str]:
+    """Names of a project's runs."""
+    return [name for (name,) in database.execute("SELECT run FROM runs WHERE project = ? ORDER BY run", (project,))]
+
+
+def end(
+    database: sqlite3.Connection, key: RunKey, status: StoredStatus, reason: str | None, now: float
+) -> StoredRun | None:
+    """Ends a run; the first end stands."""
+    database.execute(
+        "UPDATE runs SET status = ?, reason = ?, updated_at = ?"
+        " WHERE project = ? AND run = ? AND status NOT IN ('finished', 'failed')",
+        (status, reason or None, now, *key),
+    )
+    return get(database, key)
+
+
+def delete(database: sqlite3.Connection, key: RunKey, now: float) -> bool:
+    """Deletes a run and leaves a tombstone."""
+    deleted = database.execute("DELETE FROM runs WHERE project = ? AND run = ?", key).rowcount
+    if deleted:
+        database.execute("INSERT OR REPLACE INTO tombstones VALUES (?, ?, ?)", (*key, now))
+        database.execute("DELETE FROM tombstones WHERE gone < ?", (now - TOMBSTONE_SECONDS,))
+    return bool(deleted)
+
+
+def begin_attempt(database: sqlite3.Connection, key: RunKey, restart: Restart) -> RestartResult:
+    """Makes an attempt the one that may write."""
+    row = database.execute(
+        "SELECT id, digest, attempt, version, state, status, start_state, start_version"
+        " FROM runs WHERE project = ? AND run = ?",
+        key,
+    ).fetchone()
+    if row is None:
+        return RestartResult(Outcome.MISSING)
+    run_id, digest, owner, version, state, status, start_state, start_version = row
+    if restart.state is not None and digest != restart.digest:
+        return RestartResult(Outcome.OTHER_SPEC)
+    attempt = owner + 1 if restart.attempt is None else restart.attempt
+    if attempt < owner:
+        return RestartResult(Outcome.FENCED, owner)
+    if attempt == owner:
+        told = (start_state, start_version)
+        if start_state is None or (restart.state is not None and told != (restart.state, restart.version)):
+            return RestartResult(Outcome.FENCED, owner)
+        return RestartResult(Outcome.REPLAYED, owner, start_version, start_state)
+    if restart.state is not None and restart.version is not None:
+        state, version = restart.state, restart.version
+    database.execute(
+        "UPDATE runs SET attempt = ?, version = ?, state = ?, start_version = ?, start_state = ?, status = ?,"
+        " updated_at = ?, last_step = NULL, decisions = 0, reason = NULL WHERE id = ?",
+        (
+            attempt,
+            version,
+            state,
+            version,
+            state,
+            "active" if status in ENDED else status,
+            restart.now,
+            run_id,
+        ),
+    )
+    database.execute("INSERT INTO attempts VALUES (?, ?, ?, ?)", (run_id, attempt, version, restart.step))
+    return RestartResult(Outcome.APPENDED, attempt, version, state)
+
+
+def live(database: sqlite3.Connection, since: float, limit: int) -> list[tuple[StoredRun, StoredRecord | None]]:
+    """Runs that observed something since a time, newest first, with their newest record."""
+    rows = database.execute(
+        f"SELECT {_COLUMNS} FROM runs WHERE updated_at >= ? AND status <> 'created'"  # noqa: S608
+        " ORDER BY updated_at DESC, project DESC, run DESC LIMIT ?",
+        (since, limit),
+    ).fetchall()
+    found = []
+    for row in rows:
+        run = _run(database, row)
+        newest = database.execute(
+            "SELECT attempt, step, payload FROM records WHERE run_id = ? AND attempt = ? ORDER BY step DESC LIMIT 1",
+            (row[0], run.attempt),
+        ).fetchone()
+        found.append((run, None if newest is None else StoredRecord(*newest)))
+    return found

@@ -1,0 +1,79 @@
+"""The one SQLite file: tables, and how it is opened."""
+
+import sqlite3
+from pathlib import Path
+
+BUSY_SECONDS = 5.0
+"""How long a writer waits for another process that writes to the same file."""
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS runs (
+    id INTEGER PRIMARY KEY,
+    project TEXT NOT NULL,
+    run TEXT NOT NULL,
+    spec TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    status TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    start_state TEXT,              -- what the current attempt started from; NULL if its beginning was not told
+    start_version INTEGER,
+    last_step INTEGER,
+    decisions INTEGER NOT NULL DEFAULT 0,
+    reason TEXT,
+    created_at REAL NOT NULL,
+    updated_at REAL NOT NULL,
+    UNIQUE (project, run)
+) STRICT;
+CREATE INDEX IF NOT EXISTS runs_by_creation ON runs (project, created_at, run);
+CREATE INDEX IF NOT EXISTS runs_by_update ON runs (updated_at);
+CREATE TABLE IF NOT EXISTS attempts (
+    run_id INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+    attempt INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    step INTEGER,
+    PRIMARY KEY (run_id, attempt)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS records (
+    run_id INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+    attempt INTEGER NOT NULL,
+    step INTEGER NOT NULL,
+    payload BLOB NOT NULL,
+    PRIMARY KEY (run_id, attempt, step)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS gatherings (
+    run_id INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+    attempt INTEGER NOT NULL,
+    step INTEGER NOT NULL,
+    worker TEXT NOT NULL,
+    observation BLOB NOT NULL,
+    arrived REAL NOT NULL,
+    PRIMARY KEY (run_id, attempt, step, worker)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS tombstones (
+    project TEXT NOT NULL,
+    run TEXT NOT NULL,
+    gone REAL NOT NULL,
+    PRIMARY KEY (project, run)
+) STRICT, WITHOUT ROWID;
+PRAGMA user_version = 1;
+"""
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    """A connection to the file, made if it is absent, with the schema in it.
+
+    Write-ahead log and `synchronous=NORMAL`: a commit survives the death of the process at once, and that of the
+    machine up to the last checkpoint of the log.
+
+    Raises:
+        sqlite3.OperationalError: the folder or file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    database = sqlite3.connect(path, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = NORMAL")
+    database.execute("PRAGMA foreign_keys = ON")
+    database.executescript(SCHEMA)
+    return database

@@ -1,0 +1,209 @@
+"""The embedded store: one SQLite file, written by one thread, with the same promises as Redis."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+from dcao_server.store import sqlite_history, sqlite_runs
+from dcao_server.store.contract import (
+    Append,
+    AppendResult,
+    Backfill,
+    BackfillOutcome,
+    Contribution,
+    Creation,
+    Gathering,
+    Head,
+    Position,
+    Restart,
+    RestartResult,
+    RunKey,
+    StoredRecord,
+    StoredRun,
+    StoredStatus,
+    StoreUnavailableError,
+)
+from dcao_server.store.sqlite_schema import open_database
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+POLL_SECONDS = 0.25
+"""A follower asks this often; an event of this process's own writes wakes it at once."""
+CATCH_UP = 500
+
+
+class SqliteStore:
+    """HistoryStore in one file. Several processes may share it: every write is one immediate transaction.
+
+    Args:
+        path: the file; it and its folder are made when the store opens.
+        max_records: cap of one attempt's history.
+    """
+
+    kind = "sqlite"
+
+    def __init__(self, path: Path, *, max_records: int) -> None:
+        self._path = path
+        self._max_records = max_records
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite")
+        self._database: sqlite3.Connection | None = None
+        self._closed = False
+        self._news: dict[RunKey, set[asyncio.Event]] = {}
+
+    async def open(self) -> None:
+        """Opens the file."""
+        await self._call(lambda database: None)
+
+    async def close(self) -> None:
+        """Ends followers and closes the file."""
+        self._closed = True
+        self._wake_all()
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._thread, self._close)
+        self._thread.shutdown(wait=False)
+
+    def _close(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    async def _call(
+        self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Runs a function on the database in the store's thread."""
+
+        def work() -> T:
+            if self._database is None:
+                self._database = open_database(self._path)
+            return function(self._database, *args, **kwargs)
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except (sqlite3.OperationalError, OSError) as error:
+            raise StoreUnavailableError(f"{self._path} cannot be used now: {error}") from error
+
+    async def _write(
+        self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """The same in one transaction that no other writer interrupts."""
+
+        def transaction(database: sqlite3.Connection) -> T:
+            database.execute("BEGIN IMMEDIATE")
+            try:
+                result = function(database, *args, **kwargs)
+            except BaseException:
+                database.execute("ROLLBACK")
+                raise
+            database.execute("COMMIT")
+            return result
+
+        return await self._call(transaction)
+
+    async def ping(self) -> None:
+        """Reads nothing."""
+        await self._call(lambda database: database.execute("SELECT 1").fetchone())
+
+    async def create(self, key: RunKey, creation: Creation, *, restore: bool = False) -> tuple[StoredRun, bool] | None:
+        """One transaction."""
+        return await self._write(sqlite_runs.create, key, creation, restore)
+
+    async def get(self, key: RunKey) -> StoredRun | None:
+        """One read."""
+        return await self._call(sqlite_runs.get, key)
+
+    async def head(self, key: RunKey) -> Head | None:
+        """One read."""
+        return await self._call(sqlite_runs.head, key)
+
+    async def page(self, project: str, after: tuple[float, str] | None, limit: int) -> list[StoredRun]:
+        """One read."""
+        return await self._call(sqlite_runs.page, project, after, limit)
+
+    async def projects(self) -> list[str]:
+        """One read."""
+        return await self._call(sqlite_runs.projects)
+
+    async def end(self, key: RunKey, status: StoredStatus, reason: str | None, now: float) -> StoredRun | None:
+        """One transaction."""
+        return await self._write(sqlite_runs.end, key, status, reason, now)
+
+    async def delete(self, key: RunKey, now: float) -> bool:
+        """One transaction."""
+        return await self._write(sqlite_runs.delete, key, now)
+
+    async def begin_attempt(self, key: RunKey, restart: Restart) -> RestartResult:
+        """One transaction."""
+        return await self._write(sqlite_runs.begin_attempt, key, restart)
+
+    async def append(self, key: RunKey, item: Append) -> AppendResult:
+        """One transaction."""
+        result = await self._write(sqlite_history.append, key, item, self._max_records)
+        self._wake(key)
+        return result
+
+    async def gather(self, key: RunKey, item: Contribution) -> Gathering:
+        """One transaction."""
+        return await self._write(sqlite_history.gather, key, item)
+
+    async def backfill(self, key: RunKey, batch: Backfill) -> BackfillOutcome:
+        """One transaction."""
+        result = await self._write(sqlite_history.backfill, key, batch, self._max_records)
+        self._wake(key)
+        return result
+
+    async def read(self, key: RunKey, after: Position, limit: int) -> list[StoredRecord]:
+        """One read."""
+        return await self._call(sqlite_history.read, key, after, limit)
+
+    async def follow(self, key: RunKey, after: Position) -> AsyncIterator[StoredRecord]:
+        """Reads again whenever this process has written, and four times a second for what others have."""
+        event = asyncio.Event()
+        self._news.setdefault(key, set()).add(event)
+        try:
+            while not self._closed:
+                event.clear()
+                records = await self.read(key, after, CATCH_UP)
+                for record in records:
+                    yield record
+                    after = record.position
+                if len(records) < CATCH_UP and not self._closed:
+                    await _wait(event, POLL_SECONDS)
+        finally:
+            self._news[key].discard(event)
+            if not self._news[key]:
+                del self._news[key]
+
+    async def live(self, since: float, limit: int) -> list[tuple[StoredRun, StoredRecord | None]]:
+        """One read per run, all in one visit to the thread."""
+        return await self._call(sqlite_runs.live, since, limit)
+
+    async def prune(self, key: RunKey, max_records: int) -> int:
+        """One transaction."""
+        return await self._write(sqlite_history.prune, key, max_records)
+
+    async def forget(self, project: str, runs: Sequence[str]) -> None:
+        """Nothing to do: the index is of the table itself."""
+
+    async def index(self, project: str) -> list[str]:
+        """One read."""
+        return await self._call(sqlite_runs.index, project)
+
+    def _wake(self, key: RunKey) -> None:
+        for event in self._news.get(key, ()):
+            event.set()
+
+    def _wake_all(self) -> None:
+        for key in self._news:
+            self._wake(key)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return
