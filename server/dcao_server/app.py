@@ -51,9 +51,9 @@ def create_app(settings: Settings | None = None, *, store: HistoryStore | None =
         redoc_url=None,
         lifespan=_lifespan,
     )
-    app.add_middleware(RequestMetrics, metrics=metrics)
-    # The outermost layers; what they need of the application is its state.
     lifecycle = install(app, settings)
+    # Outermost: what the guard refuses is counted too.
+    app.add_middleware(RequestMetrics, metrics=metrics)
     context = Context(
         settings=settings,
         store=store,
