@@ -49,13 +49,28 @@ def _targets() -> int:
     return int(float(result[0]["value"][1])) if result else 0
 
 
-def _rolls(key: str) -> int:
+def _proxy() -> tuple[str, str]:
+    """Where the proxy is asked, and how that is called.
+
+    A Swarm publishes ports with IPVS. A kernel without it publishes none, and the proxy is asked at its address on the
+    engine's own bridge instead.
+    """
+    if Path("/proc/net/ip_vs").exists():
+        return f"http://127.0.0.1:{PORT}", "the published port"
+    (container,) = docker("ps", "-q", "--no-trunc", "-f", f"label=com.docker.swarm.service.name={STACK}_proxy").split()
+    bridge = json.loads(docker("network", "inspect", "docker_gwbridge"))[0]["Containers"]
+    return (
+        f"http://{bridge[container]['IPv4Address'].split('/')[0]}:8080",
+        "the proxy's bridge (no IPVS in this kernel)",
+    )
+
+
+def _rolls(url: str, key: str) -> int:
     """Requests answered while every controller is replaced, one after another.
 
     Raises:
         CheckError: one of them failed.
     """
-    url = f"http://127.0.0.1:{PORT}/v1/policies"
     stop = threading.Event()
     statuses: list[object] = []
 
@@ -94,15 +109,13 @@ def check(secrets: Path, services: list[str]) -> list[str]:
         for service in services:
             wanted = 2 if service == "controller" else 1
             wait_for(f"{wanted} of {service}", lambda s=service, w=wanted: _running(s) == w, 120)  # type: ignore[misc]
-        answer = wait_for(
-            "an answer through the Swarm's published port",
-            lambda: (got := get(f"http://127.0.0.1:{PORT}/v1/policies", key)).status == 200 and got,
-            30,
-        )
+        address, how = _proxy()
+        url = f"{address}/v1/policies"
+        answer = wait_for(f"an answer through {how}", lambda: (got := get(url, key)).status == 200 and got, 30)
         expect("paper" in answer.text, f"expected the policies, got {answer.text[:200]}")
         wait_for("Prometheus to find both replicas by name", lambda: _targets() == 2, 60)
-        said.append(f"{', '.join(services)} run on it; Prometheus finds both replicas by name")
-        said.append(f"a rolling update of the controllers lost none of {_rolls(key)} requests")
+        said.append(f"{', '.join(services)} run on it and answer through {how}; Prometheus finds both replicas by name")
+        said.append(f"a rolling update of the controllers lost none of {_rolls(url, key)} requests")
         return said
     except CheckError:
         print(docker("stack", "ps", "--no-trunc", "--format", "{{.Name}} {{.CurrentState}} {{.Error}}", STACK))
