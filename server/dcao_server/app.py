@@ -18,15 +18,17 @@ from dcao_server.history.service import HistoryService
 from dcao_server.metrics import Metrics
 from dcao_server.metrics.middleware import RequestMetrics
 from dcao_server.metrics.routes import metrics_router
+from dcao_server.metrics.run_metrics import RunMetrics
 from dcao_server.openapi import describe
 from dcao_server.page.routes import page_router
 from dcao_server.policies import endpoints as policies
 from dcao_server.readiness import Readiness
 from dcao_server.runs import endpoints as runs
 from dcao_server.runs.service import RunService
+from dcao_server.runs.status import status_of
 from dcao_server.settings import Settings
 from dcao_server.store import create_store
-from dcao_server.store.contract import HistoryStore
+from dcao_server.store.contract import HistoryStore, StoredRun
 
 
 def create_app(settings: Settings | None = None, *, store: HistoryStore | None = None) -> FastAPI:
@@ -68,11 +70,20 @@ def create_app(settings: Settings | None = None, *, store: HistoryStore | None =
     app.state.context = context
     for router in (runs.router, decisions.router, history.router, policies.router, health.router):
         app.include_router(router)
-    app.include_router(metrics_router(metrics))
+    app.include_router(metrics_router(metrics, _run_metrics(settings, store)))
     app.include_router(page_router())
     decisions.mount(app, context)
     describe(app)
     return app
+
+
+def _run_metrics(settings: Settings, store: HistoryStore) -> RunMetrics:
+    def is_stale(run: StoredRun, now: float) -> bool:
+        return status_of(run, now, factor=settings.stale_factor, floor=settings.stale_floor_seconds) == "stale"
+
+    return RunMetrics(
+        store, is_stale, max_runs=settings.run_metrics_max, window_seconds=settings.run_metrics_window_seconds
+    )
 
 
 @contextlib.asynccontextmanager

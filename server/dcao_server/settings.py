@@ -135,6 +135,16 @@ class Settings(BaseSettings):
     )
     body_seconds: float = Field(default=10, gt=0, le=600, description="Seconds in which the whole body must arrive.")
 
+    # What Prometheus is told of runs
+    run_metrics_max: int = Field(
+        default=1000, ge=1, le=100_000, description="Live runs with metrics at `/metrics/runs`; further ones are counted."
+    )
+    run_metrics_window_seconds: float = Field(
+        default=3600,
+        gt=0,
+        description="A run that has not ended has metrics for this many seconds after its last observation.",
+    )
+
     # How it stops
     drain_seconds: float = Field(
         default=5,

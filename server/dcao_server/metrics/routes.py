@@ -5,10 +5,12 @@ from collections.abc import Callable
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
-from starlette.concurrency import run_in_threadpool
 
-from dcao_proto import paths
+from dcao_proto import ProblemError, ProblemKind, paths
+from dcao_server.metrics.run_exposition import CONTENT_TYPE
+from dcao_server.metrics.run_metrics import RunMetrics
 from dcao_server.metrics.service import Metrics
+from dcao_server.store.contract import StoreUnavailableError
 
 
 def render(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
@@ -18,13 +20,26 @@ def render(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
     return encode(registry), content_type
 
 
-def metrics_router(metrics: Metrics) -> APIRouter:
-    """The route of one replica's own metrics. Rendered in a thread: a scrape delays no decision."""
+def metrics_router(metrics: Metrics, runs: RunMetrics) -> APIRouter:
+    """The routes of one replica's own metrics (some hundred samples, rendered at once) and of the live runs'."""
     router = APIRouter(tags=["metrics"])
 
     @router.get(paths.METRICS, response_class=Response, summary="Service metrics of this replica, for Prometheus")
     async def service_metrics(request: Request) -> Response:
-        body, content_type = await run_in_threadpool(render, metrics.registry, request.headers.get("accept", ""))
+        body, content_type = render(metrics.registry, request.headers.get("accept", ""))
         return Response(body, headers={"content-type": content_type})
+
+    @router.get(paths.RUN_METRICS, response_class=Response, summary="Metrics of the live runs, for Prometheus")
+    async def run_metrics() -> Response:
+        try:
+            with metrics.store_call("live"):
+                body = await runs.text()
+        except StoreUnavailableError as error:
+            raise ProblemError(
+                ProblemKind.STORE_UNAVAILABLE,
+                "expected to read the live runs, but the store cannot be reached; the next scrape tries again",
+                headers={"Retry-After": "1"},
+            ) from error
+        return Response(body, headers={"content-type": CONTENT_TYPE})
 
     return router

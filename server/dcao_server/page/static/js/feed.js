@@ -109,4 +109,4 @@ export class Feed {
 }
 
 /** The cursor of a record is its place in the history: attempt and step. */
-const cursorOf = (record) => `${record.attempt}-${record.step}`;
+const cursorOf = (record) => `${record.attempt}:${record.step}`;

@@ -1,0 +1,62 @@
+"""One live run as its metrics show it: the run, its newest record, and the statistics in its state token."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from dcao_proto import Record
+from dcao_proto.optimizers import stability_threshold
+from dcao_proto.policy.registry import UnknownPolicyError, bind_segment
+from dcao_proto.policy.state import PolicyState
+from dcao_proto.policy.token import InvalidTokenError, decode_spec, decode_state, split
+from dcao_proto.run import RunSpec
+from dcao_server.history.codec import decode
+from dcao_server.store.contract import StoredRecord, StoredRun
+
+
+@dataclass(frozen=True, slots=True)
+class RunSnapshot:
+    """What one scrape says of one run. `record` is its newest, None before the first decision of the attempt."""
+
+    stored: StoredRun
+    spec: RunSpec
+    record: Record | None
+    state: PolicyState
+    stale: bool
+
+    @property
+    def regime(self) -> str:
+        """Of the newest decision; `calibrating` before the first."""
+        return self.record.decision.regime if self.record is not None else "calibrating"
+
+    @property
+    def sharpness_limit(self) -> float | None:
+        """The sharpness at which the learning rate in force meets the edge of stability: threshold / η."""
+        if self.record is None or self.record.decision.lr <= 0:
+            return None
+        threshold = stability_threshold(self.spec.optimizer, self.record.decision.momentum)
+        return None if threshold is None else threshold / self.record.decision.lr
+
+
+def snapshot(stored: StoredRun, newest: StoredRecord | None, *, stale: bool) -> RunSnapshot:
+    """The run's snapshot. A state that this controller cannot read (a newer one wrote it) leaves its statistics out.
+
+    Raises:
+        ValueError: the newest record has another schema than this controller's, or the specification cannot be read.
+    """
+    record = None if newest is None else decode(newest)
+    return RunSnapshot(stored, _spec_of(stored.spec), record, _state_of(stored.state), stale)
+
+
+@lru_cache(maxsize=4096)
+def _spec_of(segment: str) -> RunSpec:
+    try:
+        return bind_segment(segment).spec
+    except UnknownPolicyError:
+        return decode_spec(segment)  # a plug-in of another replica; its runs have metrics all the same
+
+
+def _state_of(token: str) -> PolicyState:
+    try:
+        return decode_state(split(token)[1])
+    except InvalidTokenError:
+        return PolicyState()
