@@ -1,0 +1,172 @@
+"""Writers: training loops without the training, on the real client session."""
+
+import json
+import logging
+import multiprocessing
+import random
+import threading
+import time
+from dataclasses import dataclass, field
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from dcao_client.session import Session
+from dcao_proto import Decision, Observation
+from dcao_proto.paths import DECISIONS
+from tests.faults.workload import PROJECT, answer_of, observations, run_name, spec_of
+
+DEADLINE = 0.25
+DUPLICATE_SHARE = 0.05
+"""Of the steps, how many are asked a second time, by somebody who lost the answer."""
+CALM_DECISIONS = 5
+FLUSH_SECONDS = 90
+"""Above the courier's longest pause of 30 s, and time to deliver."""
+
+
+@dataclass
+class Job:
+    """What one process of writers does; everything in it can be pickled."""
+
+    seed: int
+    writers: list[int]
+    urls: list[str]
+    pace: float
+    folder: Path
+
+
+@dataclass
+class Log:
+    """What one writer saw."""
+
+    writer: int
+    applied: list[dict[str, Any]] = field(default_factory=list)
+    """Step and answer of each decision, in order."""
+    diverging: list[str] = field(default_factory=list)
+    """A second question about a step that was answered otherwise than the first."""
+    raised: list[str] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
+    duplicates: int = 0
+    in_process: int = 0
+    delivered: bool = False
+
+    def save(self, folder: Path) -> None:
+        """Writes it where `load_logs` finds it."""
+        (folder / f"writer-{self.writer}.json").write_text(json.dumps(self.__dict__))
+
+
+def load_logs(folder: Path) -> list[Log]:
+    """The logs of all writers."""
+    return [Log(**json.loads(path.read_text())) for path in sorted(folder.glob("writer-*.json"))]
+
+
+class Writers:
+    """All writers, some to a process: threads of one interpreter would wait for each other, not for the controller."""
+
+    def __init__(self, jobs: list[Job]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._calm = context.Event()
+        self._go = context.Event()
+        self._processes = [context.Process(target=work, args=(job, self._go, self._calm)) for job in jobs]
+
+    def start(self) -> None:
+        """Lets them write; the time that the processes take to start is not part of the storm."""
+        for process in self._processes:
+            process.start()
+        time.sleep(3)
+        self._go.set()
+
+    def finish(self, seconds: float) -> None:
+        """The storm is over: some calm decisions, then everything is delivered.
+
+        Raises:
+            AssertionError: a process did not end well within the time.
+        """
+        self._calm.set()
+        deadline = time.monotonic() + seconds
+        for process in self._processes:
+            process.join(max(0.1, deadline - time.monotonic()))
+        codes = [process.exitcode for process in self._processes]
+        if any(codes):
+            raise AssertionError(f"expected writers that end with 0, got {codes}")
+
+    def close(self) -> None:
+        """Ends what is left of them."""
+        for process in self._processes:
+            if process.is_alive():
+                process.kill()
+                process.join()
+
+
+def work(job: Job, go: Event, calm: Event) -> None:
+    """One process: a thread for each writer."""
+    logging.getLogger("dcao").setLevel(logging.ERROR)
+    logging.getLogger("httpx").setLevel(logging.ERROR)
+    go.wait()
+    threads = [threading.Thread(target=write, args=(job, writer, calm), daemon=True) for writer in job.writers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def write(job: Job, writer: int, calm: Event) -> None:
+    """One writer: decides at its pace until it is calm, a few times more, then delivers and saves its log."""
+    log = Log(writer)
+    rng = random.Random(f"{job.seed}-{writer}")
+    url = job.urls[writer % len(job.urls)]
+    session = Session(
+        spec_of(writer), run=run_name(writer), project=PROJECT, url=url, deadline=DEADLINE,
+        journal_dir=job.folder / "journal",
+    )  # fmt: skip
+    with httpx.Client(base_url=url, trust_env=False, timeout=2) as other:
+        left = CALM_DECISIONS
+        for observation in observations(job.seed, writer):
+            if calm.is_set():
+                left -= 1
+                session.flush(FLUSH_SECONDS)
+            decision = _decide(session, observation, log)
+            if decision is not None and rng.random() < DUPLICATE_SHARE:
+                _ask_again(other, session, observation, decision, log)
+            if left == 0:
+                break
+            time.sleep(rng.uniform(0.5, 1.5) * job.pace)
+    log.delivered = session.flush(FLUSH_SECONDS)
+    log.in_process = session.stats.in_process
+    session.close()
+    log.save(job.folder)
+
+
+def _decide(session: Session, observation: Observation, log: Log) -> Decision | None:
+    started = time.perf_counter()
+    try:
+        decision = session.decide(observation)
+    except Exception as error:
+        log.raised.append(repr(error))
+        return None
+    log.waits.append(time.perf_counter() - started)
+    log.applied.append({"step": observation.step, **answer_of(decision)})
+    return decision
+
+
+def _ask_again(other: httpx.Client, session: Session, observation: Observation, decision: Decision, log: Log) -> None:
+    """The same observation once more, as after a lost answer; without the token, so that the store has to know.
+
+    Only what the store has can be asked for so; otherwise this would be the first time that it hears of the step.
+    """
+    if not decision.persisted:
+        return
+    body = observation.model_copy(update={"attempt": session.attempt}).wire_json()
+    path = DECISIONS.format(project=PROJECT, run=session.run)
+    try:
+        reply = other.post(path, content=body, headers={"content-type": "application/json"})
+    except httpx.HTTPError:
+        return
+    if reply.status_code != 200:
+        return
+    log.duplicates += 1
+    again = answer_of(Decision.model_validate_json(reply.content))
+    if again != answer_of(decision):
+        log.diverging.append(f"step {observation.step}: first {answer_of(decision)}, then {again}")
