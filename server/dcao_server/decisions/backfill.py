@@ -59,6 +59,7 @@ class BackfillService:
                 self._clock(),
             )
             result = await self._write(key, policy, entries, batch)
+            self._tally(key, result, entries)
             stored += result.stored
             replayed += result.replayed
             if result.outcome is Outcome.FENCED:
@@ -78,6 +79,14 @@ class BackfillService:
             version=version,
             last_step=last_step,
         )
+
+    def _tally(self, key: RunKey, result: BackfillOutcome, entries: tuple[JournalEntry, ...]) -> None:
+        """Counts for the run; the reasons only if all entries were new, since a repeated call brings the same ones."""
+        fresh = result.stored == len(entries)
+        names = ["backfilled"] * result.stored + ["replayed"] * result.replayed
+        if result.outcome is Outcome.FENCED:
+            names = ["fenced"] * len(entries)
+        self._store.tally(key, [*names, *(r for entry in entries for r in entry.decision.reasons if fresh)])
 
     async def _policy(self, key: RunKey, request: BackfillRequest) -> BoundPolicy:
         """The run's policy, from the store or, if that has lost the run, from the journal's tokens."""

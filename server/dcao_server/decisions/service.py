@@ -12,7 +12,7 @@ from dcao_proto.policy.token import decode_state, split
 from dcao_server.decisions.availability import Availability
 from dcao_server.decisions.together import decides_together, gathered, in_force, merged
 from dcao_server.history.codec import decode, encode
-from dcao_server.metrics import Metrics
+from dcao_server.metrics import DecisionOutcome, Metrics
 from dcao_server.runs.identity import bound, digest_of, other_specification
 from dcao_server.runs.service import fenced, not_found
 from dcao_server.store.contract import (
@@ -146,7 +146,7 @@ class DecisionService:
                 await self._restore(key, observation, basis)
                 restored = True
             elif result.outcome is Outcome.APPENDED and restored:
-                return self._healed(decision, None)
+                return self._healed(key, decision, None)
             else:
                 return self._answer(key, observation, decision, result)
         raise ProblemError(
@@ -183,22 +183,22 @@ class DecisionService:
     def _answer(self, key: RunKey, observation: Observation, decision: Decision, result: AppendResult) -> Answer:
         match result.outcome:
             case Outcome.APPENDED:
-                self._metrics.decided("decided", decision.reasons)
+                self._note(key, "decided", decision.reasons)
                 return Answer(decision.model_copy(update={"persisted": True}))
             case Outcome.HEALED:
-                return self._healed(decision, result.last_step)
+                return self._healed(key, decision, result.last_step)
             case Outcome.REPLAYED:
-                return self._replayed(observation, result.payload, result.state, result.version)
+                return self._replayed(key, observation, result.payload, result.state, result.version)
             case outcome:
                 raise self._refusal(key, observation, outcome, result.version, result.last_step)
 
-    def _healed(self, decision: Decision, last_step: int | None) -> Answer:
-        self._metrics.decided("healed", decision.reasons)
+    def _healed(self, key: RunKey, decision: Decision, last_step: int | None) -> Answer:
+        self._note(key, "healed", decision.reasons)
         after = NOTHING_LEFT if last_step is None else last_step
         return Answer(decision.model_copy(update={"persisted": True}), {HEALED_AFTER_HEADER: str(after)})
 
-    def _replayed(self, observation: Observation, payload: bytes, state: str, version: int) -> Answer:
-        self._metrics.decided("replayed")
+    def _replayed(self, key: RunKey, observation: Observation, payload: bytes, state: str, version: int) -> Answer:
+        self._note(key, "replayed")
         record = decode(StoredRecord(observation.attempt, observation.step, payload))
         return Answer(record.decision.model_copy(update={"replayed": True, "state": state, "version": version}))
 
@@ -207,10 +207,10 @@ class DecisionService:
     ) -> ProblemError:
         match outcome:
             case Outcome.FENCED:
-                self._metrics.decided("fenced")
+                self._note(key, "fenced")
                 return fenced(version)
             case Outcome.STALE:
-                self._metrics.decided("stale")
+                self._note(key, "stale")
                 return ProblemError(
                     ProblemKind.STALE_STEP,
                     f"expected a step after {last_step}, the newest of attempt {observation.attempt}, got "
@@ -226,6 +226,11 @@ class DecisionService:
             case _:
                 return not_found(key)
 
+    def _note(self, key: RunKey, outcome: DecisionOutcome, reasons: tuple[str, ...] = ()) -> None:
+        """Counts an answer, for the replica and for the run."""
+        self._metrics.decided(outcome, reasons)
+        self._store.tally(key, (outcome, *reasons))
+
     async def _decide_together(self, key: RunKey, observation: Observation, basis: Basis) -> Answer:
         """One worker of several: adds its observation; decides if they suffice."""
         contribution = gathered(observation, basis.policy.spec, digest_of(basis.policy.spec_segment))
@@ -233,7 +238,7 @@ class DecisionService:
             result = await self._store.gather(key, contribution)
         match result.outcome:
             case Outcome.REPLAYED:
-                return self._replayed(observation, result.payload, result.state, result.version)
+                return self._replayed(key, observation, result.payload, result.state, result.version)
             case Outcome.PENDING:
                 self._metrics.decided("pending")
                 newest = basis_of(result.state, result.version) if result.version > basis.version else basis

@@ -1,32 +1,123 @@
 """Routes of the history: parse and delegate."""
 
-from typing import Annotated
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Header, Query, Response
+from starlette.responses import StreamingResponse
 
-from dcao_proto import HistoryPage, paths
+from dcao_proto import HistoryPage, PolicyChoice, ProblemKind, paths
 from dcao_server.context import Ctx
+from dcao_server.history.events import stream
+from dcao_server.history.formats import csv_rows, ndjson
+from dcao_server.history.parquet import parquet, require_pyarrow
+from dcao_server.history.service import parse_cursor
 from dcao_server.responses import answer, count_query, problems
-from dcao_server.runs.endpoints import NO_RUN, Key
+from dcao_server.runs.endpoints import BODY, NO_RUN, Key
 
 router = APIRouter(tags=["history"])
 
 MOST_RECORDS = 10_000
+PAGE = 1000
+Format = Literal["json", "ndjson", "csv", "parquet"]
+NDJSON, CSV, PARQUET, EVENTS = (
+    "application/x-ndjson",
+    "text/csv; charset=utf-8",
+    "application/vnd.apache.parquet",
+    "text/event-stream",
+)
+_TEXT = {"schema": {"type": "string"}}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+After = Annotated[
+    str | None, Query(max_length=64, description="attempt:step of a record; those after it. A bare step: of attempt 1.")
+]
+
+
+def _also(*media: tuple[str, dict[str, Any]]) -> dict[int | str, dict[str, Any]]:
+    """Further representations of a 200."""
+    return {200: {"content": {name.partition(";")[0]: schema for name, schema in media}}}
 
 
 @router.get(
     paths.DECISIONS,
     response_model=HistoryPage,
     response_model_exclude_none=True,
-    responses=problems(NO_RUN),
+    responses={
+        **_also((NDJSON, _TEXT), (CSV, _TEXT), (PARQUET, _BINARY)),
+        **problems(NO_RUN, ProblemKind.NOT_ACCEPTABLE),
+    },
     summary="A run's decisions, in order",
 )
 async def read_history(
     context: Ctx,
     key: Key,
-    after: Annotated[str | None, Query(max_length=64, description="attempt:step; records after it.")] = None,
-    limit: Annotated[int, count_query(MOST_RECORDS, "Records on the page, at most.")] = 1000,
+    after: After = None,
+    limit: Annotated[
+        int | None, count_query(2**53 - 1, f"Records at most; json: {PAGE} if absent, {MOST_RECORDS} at most.")
+    ] = None,
+    format: Annotated[  # noqa: A002  (the parameter's name on the wire)
+        Format, Query(description="json: one page; ndjson, csv, parquet: the whole history, streamed.")
+    ] = "json",
 ) -> Response:
-    """One page; `next_cursor` leads to the next."""
+    """`json` gives a page whose `next_cursor` leads to the next; the others stream everything after `after`.
+
+    CSV and Parquet have one flat row for each record; floats read back bit for bit.
+    """
     await context.runs.stored(key)
-    return answer(await context.history.page(key, after, limit))
+    if format == "json":
+        return answer(await context.history.page(key, after, min(limit or PAGE, MOST_RECORDS)))
+    batches = context.history.batches(key, parse_cursor(after), limit)
+    name = f"{key.project}.{key.run}"
+    if format == "ndjson":
+        return _download(ndjson(batches), NDJSON, f"{name}.ndjson")
+    if format == "csv":
+        return _download(csv_rows(batches), CSV, f"{name}.csv")
+    require_pyarrow()
+    return _download(parquet(batches), PARQUET, f"{name}.parquet")
+
+
+def _download(content: AsyncIterator[bytes], media_type: str, name: str) -> Response:
+    return StreamingResponse(
+        content, media_type=media_type, headers={"Content-Disposition": f'attachment; filename="{name}"'}
+    )
+
+
+@router.get(
+    paths.EVENTS,
+    response_class=StreamingResponse,
+    responses={200: {"content": {EVENTS: _TEXT}, "description": "The stream"}, **problems(NO_RUN)},
+    summary="A run's decisions, live",
+)
+async def events(
+    context: Ctx,
+    key: Key,
+    after: After = None,
+    last_event_id: Annotated[
+        str | None, Header(max_length=64, description="ID of the last event seen; goes before `after`.")
+    ] = None,
+) -> Response:
+    """Server-sent events: `decision` with a record as data and `attempt:step` as ID, comments as pings.
+
+    Begins with the first record after `Last-Event-ID` or `after`, or with the first of all. Records that are
+    backfilled below the newest do not appear; the history has them.
+    """
+    position = parse_cursor(last_event_id or after)
+    await context.runs.stored(key)
+    content = stream(context.history.follow(key, position), context.lifecycle, context.metrics)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(content, media_type=EVENTS, headers=headers)
+
+
+@router.post(
+    paths.REPLAY,
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {NDJSON: _TEXT}, "description": "One decision a line, in the order of the records"},
+        **problems(NO_RUN, *BODY),
+    },
+    summary="The recorded run under another policy",
+)
+async def replay_run(context: Ctx, key: Key, choice: PolicyChoice) -> Response:
+    """For each recorded observation the decision that this policy would have made. Nothing is stored."""
+    run = await context.runs.stored(key)
+    return StreamingResponse(context.history.replay(run, choice), media_type=NDJSON)

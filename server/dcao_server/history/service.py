@@ -2,10 +2,12 @@
 
 from collections.abc import AsyncIterator
 
-from dcao_proto import HistoryPage, ProblemError, ProblemKind, Record
+from dcao_proto import HistoryPage, PolicyChoice, ProblemError, ProblemKind, Record
 from dcao_server.history.codec import decode
+from dcao_server.history.replay import Replay, decisions
 from dcao_server.metrics import Metrics
-from dcao_server.store.contract import START, HistoryStore, Position, RunKey
+from dcao_server.runs.identity import bound, bound_from
+from dcao_server.store.contract import START, HistoryStore, Position, RunKey, StoredRun
 
 BATCH = 500
 """Records in memory at a time while streaming: 0.5 MB."""
@@ -55,6 +57,17 @@ class HistoryService:
                 return
             if left is not None:
                 left -= len(stored)
+
+    def replay(self, run: StoredRun, choice: PolicyChoice) -> AsyncIterator[bytes]:
+        """What another policy would have decided at each record, one JSON object a line.
+
+        Raises:
+            ProblemError: invalid; no such policy, or its parameters do not fit. Raised at once, before the stream.
+        """
+        spec = bound_from(run.state).spec
+        policy = bound(spec.model_copy(update={"policy": choice}))
+        starts = [start.version for start in run.attempts]
+        return decisions(Replay(policy, starts), self.batches(run.key))
 
     async def follow(self, key: RunKey, after: Position) -> AsyncIterator[Record]:
         """Records after a position as they come, without end."""

@@ -5,8 +5,9 @@ write, and one history for each attempt: payloads (opaque) in order of step. The
 it decides who may write what, once.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from enum import IntEnum
+from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol
 
 StoredStatus = Literal["created", "active", "finished", "failed"]
@@ -75,6 +76,8 @@ class StoredRun(NamedTuple):
     decisions: int
     reason: str | None
     attempts: tuple[AttemptStart, ...]
+    counts: Mapping[str, int] = MappingProxyType({})
+    """How often each outcome and reason was tallied; filled in by `live` only."""
 
 
 class Head(NamedTuple):
@@ -264,7 +267,10 @@ class HistoryStore(Protocol):
         """Records after a position as they are appended, without end. Backfilled older ones are not among them."""
 
     async def live(self, since: float, limit: int) -> list[tuple[StoredRun, StoredRecord | None]]:
-        """Runs that observed something since a time, newest first, with their newest record."""
+        """Runs that observed something since a time, newest first, with their counts and their newest record."""
+
+    def tally(self, key: RunKey, names: Iterable[str]) -> None:
+        """Counts an outcome and reasons of a run. Does not wait; the store hears of it within seconds."""
 
     async def prune(self, key: RunKey, max_records: int) -> int:
         """Trims every attempt's history to about its newest `max_records`; the number of records removed."""

@@ -8,6 +8,7 @@ touch them together. Index keys are in other slots, so no script touches them; t
 | `dcao:1:{p/r}:meta` | hash | specification, state, version, attempt, status | retention after the last write |
 | `dcao:1:{p/r}:h:<attempt>` | stream | one entry per decision, ID `<step>-1` | retention after its last write |
 | `dcao:1:{p/r}:g:<attempt>:<step>` | hash | observations of workers until the decision | `GATHER_SECONDS` |
+| `dcao:1:{p/r}:n` | hash | how often each outcome and reason occurred | retention after the last write |
 | `dcao:1:idx:{p}:runs` | sorted set | run → seconds of creation | removed by `gc` |
 | `dcao:1:idx:{p}:active` | sorted set | run → seconds of the last observation | removed by `gc` |
 | `dcao:1:projects` | set | projects | for ever; one short string each |
@@ -31,9 +32,6 @@ TOMBSTONE_SECONDS = 86_400
 GATHER_SECONDS = 120
 """Beyond the quorum time; after that a straggler's observation starts a new gathering or finds the decision."""
 
-ACTIVE_FLUSH_SECONDS = 2.0
-"""The index of active runs is written off the hot path, at most once in this time for each run."""
-
 MAX_REWRITE = 10_000
 """Newer records that a backfill may have to lift to put older ones below them: 25 ms in which Redis serves nobody."""
 
@@ -51,6 +49,11 @@ def history(key: RunKey, attempt: int | str) -> str:
 def gathering(key: RunKey, attempt: int, step: int) -> str:
     """The observations of one step's workers."""
     return f"{PREFIX}:{{{key.project}/{key.run}}}:g:{attempt}:{step}"
+
+
+def counts(key: RunKey) -> str:
+    """How often each outcome and reason occurred in a run."""
+    return f"{PREFIX}:{{{key.project}/{key.run}}}:n"
 
 
 def runs_index(project: str) -> str:

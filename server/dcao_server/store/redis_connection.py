@@ -106,5 +106,7 @@ def _sentinel(url: SplitResult, options: dict[str, Any]) -> Any:
     own = {name: query[f"sentinel_{name}"][0] for name in ("username", "password") if f"sentinel_{name}" in query}
     shared = {name: options[name] for name in ("socket_timeout", "socket_connect_timeout") if name in options}
     tls = {name: value for name, value in options.items() if name.startswith("ssl")}
-    sentinels = Sentinel(_hosts(url, 26379), sentinel_kwargs={**shared, **tls, **own})
+    sentinels: Any = Sentinel(  # type: ignore[no-untyped-call]  # redis-py ships it without annotations
+        _hosts(url, 26379), sentinel_kwargs={**shared, **tls, **own}
+    )
     return sentinels.master_for(service, db=int(query.get("db", ["0"])[0]), **options)

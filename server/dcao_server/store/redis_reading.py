@@ -109,8 +109,12 @@ class RedisReader:
         pipe = self._client.pipeline(transaction=False)
         for run in runs:
             pipe.xrevrange(keys.history(run.key, run.attempt), "+", "-", count=1)
-        newest = await pipe.execute()
+            pipe.hgetall(keys.counts(run.key))
+        replies = await pipe.execute()
         return [
-            (run, parse_entries(run.attempt, entries)[0] if entries else None)
-            for run, entries in zip(runs, newest, strict=True)
+            (
+                run._replace(counts={name.decode(): int(count) for name, count in counts.items()}),
+                parse_entries(run.attempt, entries)[0] if entries else None,
+            )
+            for run, entries, counts in zip(runs, replies[::2], replies[1::2], strict=True)
         ]

@@ -1,6 +1,7 @@
 """The store in Redis: one stream per attempt whose entry ID is the step, one hash of meta, one script per write."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
 from dcao_server.store import keys
@@ -22,12 +23,12 @@ from dcao_server.store.contract import (
     StoredRun,
     StoredStatus,
 )
-from dcao_server.store.redis_active import ActiveIndex
 from dcao_server.store.redis_errors import guarded
 from dcao_server.store.redis_reading import RedisReader
 from dcao_server.store.redis_rows import parse_attempts
 from dcao_server.store.redis_scripts import Script
 from dcao_server.store.redis_tail import Tail
+from dcao_server.store.tally import Tally
 
 SCRIPTS = ("append", "backfill", "create", "delete", "end", "gather", "restart")
 
@@ -54,17 +55,17 @@ class RedisStore:
         self._delete, self._end = scripts["delete"], scripts["end"]
         self._gather, self._restart = scripts["gather"], scripts["restart"]
         self._reader = RedisReader(client)
-        self._active = ActiveIndex(client)
+        self._tally = Tally(self._write_tally)
         self._tail = Tail(blocking, self._reader)
 
     async def open(self) -> None:
-        """Starts the background writer of the index of active runs."""
-        self._active.start()
+        """Starts the background writer of the index of active runs and of their counts."""
+        self._tally.start()
 
     async def close(self) -> None:
         """Writes what the index still lacks, ends followers, closes the connections."""
         await self._tail.stop()
-        await self._active.stop()
+        await self._tally.stop()
         await self._client.aclose()
         await self._blocking.aclose()
 
@@ -132,7 +133,7 @@ class RedisStore:
         attempts = [] if starts is None else parse_attempts(starts.decode())
         histories = dict.fromkeys(keys.history(key, start.attempt) for start in attempts)
         existed = await self._delete(
-            keys.meta(key), *histories, repr(now), keys.TOMBSTONE_SECONDS, keys=1 + len(histories)
+            keys.meta(key), keys.counts(key), *histories, repr(now), keys.TOMBSTONE_SECONDS, keys=2 + len(histories)
         )
         await self.forget(key.project, [key.run])
         return bool(existed)
@@ -176,10 +177,10 @@ class RedisStore:
         )
         code = reply[0]
         if code == 0:
-            self._active.touch(key, item.now)
+            self._tally.heard(key, item.now)
             return AppendResult(Outcome.APPENDED, item.version + 1, item.step, item.state)
         if code == 3:
-            self._active.touch(key, item.now)
+            self._tally.heard(key, item.now)
         return AppendResult(Outcome(code), *_places(reply), *_texts(reply))
 
     @guarded
@@ -226,7 +227,7 @@ class RedisStore:
         outcome = Outcome(reply[0])
         if outcome not in {Outcome.APPENDED, Outcome.STALE}:
             return BackfillOutcome(outcome)
-        self._active.touch(key, batch.now)
+        self._tally.heard(key, batch.now)
         stored, replayed, version, last = reply[1:]
         return BackfillOutcome(outcome, stored, replayed, max(version, 0), None if last < 0 else last)
 
@@ -242,8 +243,30 @@ class RedisStore:
     @guarded
     async def live(self, since: float, limit: int) -> list[tuple[StoredRun, StoredRecord | None]]:
         """From the index of active runs, in three pipelines whatever the number of runs."""
-        await self._active.flush()
+        await self._tally.flush()
         return await self._reader.live(since, limit)
+
+    def tally(self, key: RunKey, names: Iterable[str]) -> None:
+        """Remembered, and added in the background."""
+        self._tally.count(key, names)
+
+    @guarded
+    async def _write_tally(self, heard: dict[RunKey, float], counts: dict[RunKey, Counter[str]]) -> None:
+        """The index of active runs, and the counts of each run, in one pipeline."""
+        pipe = self._client.pipeline(transaction=False)
+        projects: dict[str, dict[str, float]] = {}
+        for key, now in heard.items():
+            projects.setdefault(key.project, {})[key.run] = now
+        for project, scores in projects.items():
+            pipe.zadd(keys.active_index(project), scores, gt=True)
+            # A healed run may be missing from the index of runs; NX keeps what is there.
+            pipe.zadd(keys.runs_index(project), scores, nx=True)
+            pipe.sadd(keys.PROJECTS, project)
+        for key, names in counts.items():
+            for name, count in names.items():
+                pipe.hincrby(keys.counts(key), name, count)
+            pipe.expire(keys.counts(key), self._retention)
+        await pipe.execute()
 
     @guarded
     async def prune(self, key: RunKey, max_records: int) -> int:

@@ -1,6 +1,7 @@
 """Runs in SQLite: functions of a connection, each within the caller's transaction."""
 
 import sqlite3
+from collections import Counter
 from typing import Any
 
 from dcao_server.store.contract import (
@@ -195,5 +196,16 @@ def live(database: sqlite3.Connection, since: float, limit: int) -> list[tuple[S
             "SELECT attempt, step, payload FROM records WHERE run_id = ? AND attempt = ? ORDER BY step DESC LIMIT 1",
             (row[0], run.attempt),
         ).fetchone()
-        found.append((run, None if newest is None else StoredRecord(*newest)))
+        counts = dict(database.execute("SELECT name, count FROM counts WHERE run_id = ?", (row[0],)).fetchall())
+        found.append((run._replace(counts=counts), None if newest is None else StoredRecord(*newest)))
     return found
+
+
+def tally(database: sqlite3.Connection, counts: dict[RunKey, Counter[str]]) -> None:
+    """Adds counts to those of the runs that still exist."""
+    for key, names in counts.items():
+        database.executemany(
+            "INSERT INTO counts SELECT id, ?, ? FROM runs WHERE project = ? AND run = ?"
+            " ON CONFLICT (run_id, name) DO UPDATE SET count = count + excluded.count",
+            [(name, count, *key) for name, count in names.items()],
+        )

@@ -51,6 +51,12 @@ CREATE TABLE IF NOT EXISTS gatherings (
     arrived REAL NOT NULL,
     PRIMARY KEY (run_id, attempt, step, worker)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS counts (
+    run_id INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    PRIMARY KEY (run_id, name)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS tombstones (
     project TEXT NOT NULL,
     run TEXT NOT NULL,

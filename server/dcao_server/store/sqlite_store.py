@@ -2,7 +2,8 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
@@ -27,6 +28,7 @@ from dcao_server.store.contract import (
     StoreUnavailableError,
 )
 from dcao_server.store.sqlite_schema import open_database
+from dcao_server.store.tally import Tally
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,15 +55,18 @@ class SqliteStore:
         self._database: sqlite3.Connection | None = None
         self._closed = False
         self._news: dict[RunKey, set[asyncio.Event]] = {}
+        self._tally = Tally(self._write_tally)
 
     async def open(self) -> None:
-        """Opens the file."""
+        """Opens the file and starts the background writer of counts."""
         await self._call(lambda database: None)
+        self._tally.start()
 
     async def close(self) -> None:
         """Ends followers and closes the file."""
         self._closed = True
         self._wake_all()
+        await self._tally.stop()
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._thread, self._close)
         self._thread.shutdown(wait=False)
@@ -179,7 +184,16 @@ class SqliteStore:
 
     async def live(self, since: float, limit: int) -> list[tuple[StoredRun, StoredRecord | None]]:
         """One read per run, all in one visit to the thread."""
+        await self._tally.flush()
         return await self._call(sqlite_runs.live, since, limit)
+
+    def tally(self, key: RunKey, names: Iterable[str]) -> None:
+        """Remembered, and added in the background."""
+        self._tally.count(key, names)
+
+    async def _write_tally(self, _heard: dict[RunKey, float], counts: dict[RunKey, Counter[str]]) -> None:
+        """The counts; when a run was heard of is in its own row already."""
+        await self._write(sqlite_runs.tally, counts)
 
     async def prune(self, key: RunKey, max_records: int) -> int:
         """One transaction."""

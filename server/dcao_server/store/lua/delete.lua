@@ -1,4 +1,4 @@
--- Deletes a run and leaves a tombstone. KEYS 1 meta  2… histories  ARGV 1 now  2 lifetime of the tombstone
+-- Deletes a run and leaves a tombstone. KEYS 1 meta  2 counts  3… histories  ARGV 1 now  2 lifetime of the tombstone
 -- Returns 1 if there was such a run, else 0. UNLINK frees a long history in the background.
 local existed = redis.call('HEXISTS', KEYS[1], 'dg')
 for i = 2, #KEYS do redis.call('UNLINK', KEYS[i]) end

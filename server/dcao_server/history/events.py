@@ -1,0 +1,68 @@
+"""Live records as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html).
+
+The ID of an event is the record's place, `attempt:step`: a reader that was cut off sends the last one it saw and gets
+everything after, and nothing twice.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from dcao_proto import Record
+from dcao_server.asgi.lifecycle import Lifecycle
+from dcao_server.metrics import Metrics
+from dcao_server.store.contract import StoreUnavailableError
+
+PING_SECONDS = 15.0
+"""Proxies close silent connections after 30 to 60 s."""
+PING = b": ping\n\n"
+RETRY_MILLISECONDS = 2000
+BYE = b"event: bye\ndata: the controller stops; another replica goes on\n\n"
+AWAY = b"event: away\ndata: the store cannot be reached; try again\n\n"
+
+
+def event(record: Record) -> bytes:
+    """One record."""
+    data = record.wire_json()
+    return b"id: %d:%d\nevent: decision\ndata: %s\n\n" % (record.attempt, record.step, data)
+
+
+async def stream(
+    records: AsyncIterator[Record], lifecycle: Lifecycle, metrics: Metrics, *, ping_seconds: float = PING_SECONDS
+) -> AsyncIterator[bytes]:
+    """The events, pings in between, until the reader leaves or the process stops.
+
+    When the store goes away the stream ends with a word: browsers come back by themselves, with the last ID.
+    """
+    stopping: asyncio.Future[Any] = asyncio.ensure_future(lifecycle.stopping.wait())
+    upcoming: asyncio.Future[Any] | None = None
+    with metrics.event_stream():
+        try:
+            yield b"retry: %d\n\n" % RETRY_MILLISECONDS
+            while True:
+                if upcoming is None:
+                    upcoming = asyncio.ensure_future(anext(records))
+                await asyncio.wait({upcoming, stopping}, timeout=ping_seconds, return_when=asyncio.FIRST_COMPLETED)
+                if upcoming.done():
+                    done, upcoming = upcoming, None
+                    yield event(done.result())
+                elif stopping.done():
+                    yield BYE
+                    return
+                else:
+                    yield PING
+        except StopAsyncIteration:
+            yield BYE
+        except StoreUnavailableError:
+            yield AWAY
+        finally:
+            await _ended(stopping, upcoming)
+
+
+async def _ended(*futures: asyncio.Future[Any] | None) -> None:
+    for future in futures:
+        if future is not None and not future.done():
+            future.cancel()
+            with contextlib.suppress(asyncio.CancelledError, StopAsyncIteration):
+                await future
