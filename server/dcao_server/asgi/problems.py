@@ -9,6 +9,7 @@ from starlette.routing import Match
 
 from dcao_proto.problem import PROBLEM_MEDIA_TYPE, ProblemError, ProblemKind, field_errors
 from dcao_server.asgi.context import current_request_id
+from dcao_server.store.contract import StoreUnavailableError
 
 _BY_STATUS = {
     400: ProblemKind.MALFORMED,
@@ -44,6 +45,7 @@ def install_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ProblemError, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(StoreUnavailableError, _store_unavailable)
 
 
 async def _problem(_request: Request, error: Exception) -> Response:
@@ -62,6 +64,17 @@ async def _invalid(_request: Request, error: Exception) -> Response:
     fields = field_errors(list(errors))
     detail = f"expected a request that fits the schema (see /openapi.json), got {len(fields)} that do not fit"
     return problem_response(ProblemError(ProblemKind.INVALID, detail, errors=fields))
+
+
+async def _store_unavailable(_request: Request, _error: Exception) -> Response:
+    """Routes that can do without the store catch this themselves."""
+    return problem_response(
+        ProblemError(
+            ProblemKind.STORE_UNAVAILABLE,
+            "expected a store that answers, it does not; try again: whatever was sent may be sent twice",
+            headers={"Retry-After": "1"},
+        )
+    )
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:

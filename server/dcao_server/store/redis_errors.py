@@ -35,6 +35,11 @@ def guarded(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutin
             return await method(*args, **kwargs)
         except _AWAY as error:
             raise StoreUnavailableError(f"Redis cannot be used now: {error!r}") from error
+        except RuntimeError as error:
+            # uvloop's word for a connection that was reset while redis-py kept it.
+            if "closed" not in str(error):
+                raise
+            raise StoreUnavailableError(f"Redis cannot be used now: {error}") from error
         except exceptions.ResponseError as error:
             if str(error).startswith(_AWAY_PREFIXES):
                 raise StoreUnavailableError(f"Redis cannot be used now: {error}") from error
