@@ -85,6 +85,12 @@ class RunPage(Message):
     next_cursor: str | None = Field(default=None, description="Give it as `cursor` to go on; absent on the last page.")
 
 
+class ProjectList(Message):
+    """Projects that have or had runs, as far as the caller may read them, in order of name."""
+
+    projects: tuple[Name, ...]
+
+
 class RunEnd(Message):
     """Body of `:finish` and `:fail`; may be empty."""
 

@@ -23,6 +23,9 @@ from dcao_server.settings import Settings
 
 _log = structlog.get_logger(__name__)
 
+KEY = "dcao.key"
+"""Where a route finds the caller's API key in the scope; None where keys are off."""
+
 
 class Envelope:
     """Request ID, admission, limits on the body, problem documents for what was raised, headers, access log."""
@@ -46,7 +49,7 @@ class Envelope:
         answer = _Answer(send, request_id, closing=self._lifecycle.draining)
         key: ApiKey | None = None
         try:
-            key = await self._guard.admit(scope, headers, request_id)
+            scope[KEY] = key = await self._guard.admit(scope, headers, request_id)
             limit = self._backfill_limit if scope["path"].endswith(BACKFILL) else self._limit
             if check_body(scope["method"], headers, limit):
                 receive = counted(receive, limit)

@@ -2,13 +2,14 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Depends, Query, Response
+from fastapi import APIRouter, Body, Depends, Query, Request, Response
 
 from dcao_proto import (
     Attempt,
     AttemptRequest,
     ProblemError,
     ProblemKind,
+    ProjectList,
     Run,
     RunEnd,
     RunPage,
@@ -16,6 +17,7 @@ from dcao_proto import (
     paths,
 )
 from dcao_proto.run import RunStatus
+from dcao_server.asgi.envelope import KEY
 from dcao_server.context import Ctx
 from dcao_server.responses import answer, count_query, name_path, problems
 from dcao_server.store.contract import RunKey
@@ -58,6 +60,12 @@ async def delete_run(context: Ctx, key: Key) -> Response:
     """For good. A worker that goes on does not bring it back; a PUT does, anew."""
     await context.runs.delete(key)
     return Response(status_code=204)
+
+
+@router.get(paths.PROJECTS, response_model=ProjectList, responses=problems(), summary="Projects that have runs")
+async def list_projects(context: Ctx, request: Request) -> Response:
+    """Those that the caller's API key may read; all of them where keys are off."""
+    return answer(await context.runs.projects(request.scope.get(KEY)))
 
 
 @router.get(paths.RUNS, response_model=RunPage, responses=problems(), summary="Runs of a project, newest first")

@@ -3,11 +3,12 @@
 import time
 from collections.abc import Callable
 
-from dcao_proto import Attempt, AttemptRequest, ProblemError, ProblemKind, Run, RunPage, RunSpec
+from dcao_proto import Attempt, AttemptRequest, ProblemError, ProblemKind, ProjectList, Run, RunPage, RunSpec
 from dcao_proto.run import RunStatus
 from dcao_server.runs import cursor as cursors
 from dcao_server.runs.identity import bound, bound_from, digest_of, other_specification
 from dcao_server.runs.status import describe, status_of
+from dcao_server.security.keys import ApiKey, Scope
 from dcao_server.store.contract import (
     Creation,
     HistoryStore,
@@ -40,6 +41,13 @@ class RunService:
         self._factor = stale_factor
         self._floor = stale_floor
         self._clock = clock
+
+    async def projects(self, caller: ApiKey | None) -> ProjectList:
+        """Projects that a key may read; all of them without one."""
+        found = await self._store.projects()
+        return ProjectList(
+            projects=tuple(name for name in found if caller is None or caller.scope_in(name) >= Scope.READ)
+        )
 
     async def create(self, key: RunKey, spec: RunSpec) -> tuple[Run, bool]:
         """The run, and whether this call created it.
