@@ -102,7 +102,7 @@ export class Chart {
       {
         width: this.#width(),
         height: options.height ?? 190,
-        padding: [10, 8, 0, 0],
+        padding: [10, 22, 0, 0],
         legend: { show: false },
         scales: {
           x: { time: false },

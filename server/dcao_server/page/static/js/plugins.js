@@ -45,6 +45,10 @@ export function edgeBand(from, to, line) {
           ctx.moveTo(box.left, y);
           ctx.lineTo(box.left + box.width, y);
           ctx.stroke();
+          ctx.fillStyle = colour("vermillion");
+          ctx.font = `${11 * devicePixelRatio}px Inter, sans-serif`;
+          ctx.textAlign = "right";
+          ctx.fillText("edge of stability", box.left + box.width - 6 * devicePixelRatio, y - 5 * devicePixelRatio);
         }),
     },
   };
@@ -58,11 +62,13 @@ export function beyondSeries(index) {
         clip(u, (ctx, box) => {
           const [steps, limits] = [u.data[0], u.data[index]];
           ctx.fillStyle = colour("beyond");
+          let limit = null; // held over decisions without a spectrum
           for (let i = 0; i < steps.length; i += 1) {
-            if (limits[i] === null) continue;
+            limit = limits[i] ?? limit;
+            if (limit === null) continue;
             const x0 = u.valToPos(steps[i], "x", true);
             const x1 = u.valToPos(steps[Math.min(i + 1, steps.length - 1)], "x", true);
-            const y = u.valToPos(limits[i], "y", true);
+            const y = u.valToPos(limit, "y", true);
             if (x1 >= box.left && x0 <= box.left + box.width) ctx.fillRect(x0, box.top, x1 - x0, y - box.top);
           }
         }),
