@@ -156,7 +156,8 @@ class Courier:
     def _run(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: self._closing or self._request or self._due(), self._pause())
+                if not (self._closing or self._request or self._due()):
+                    self._wake.wait(self._pause())  # one wait: what wakes it may also change how long to pause
                 if self._closing:
                     break
                 request = self._request
@@ -256,7 +257,7 @@ class Courier:
             older = self.backlog[0].decision.attempt < self._lineage.attempt and not self._lineage.confirmed
             attempt = self.backlog[0].decision.attempt if older else self._lineage.attempt
             chunk = [e for e in islice(self.backlog, CHUNK) if not older or e.decision.attempt == attempt]
-        entries = tuple(_for_wire(entry, attempt, keep_state=entry is chunk[-1]) for entry in chunk)
+        entries = tuple(_for_wire(e, attempt, first=e is chunk[0], last=e is chunk[-1]) for e in chunk)
         body = BackfillRequest(entries=entries).wire_json()
         reply = self._transport.send("POST", BACKFILL.format(**self._paths), body, timeout=BACKGROUND_TIMEOUT)
         result = BackfillResult.model_validate_json(reply.body)
@@ -302,12 +303,16 @@ class Courier:
         self._retry_at = time.monotonic() + max(pause, asked or 0.0)
 
 
-def _for_wire(entry: JournalEntry, attempt: int, *, keep_state: bool) -> JournalEntry:
-    """An entry under the attempt that owns it now; only the last of a chunk needs its state token."""
-    update: dict[str, object] = {"attempt": attempt}
-    if not keep_state:
-        update["state"] = None
+def _for_wire(entry: JournalEntry, attempt: int, *, first: bool, last: bool) -> JournalEntry:
+    """An entry under the attempt that owns it now. The first token says where the chunk begins, the last where it ends;
+    those between follow from them and would be most of its size."""
+    observation: dict[str, object] = {"attempt": attempt}
+    decision: dict[str, object] = {"attempt": attempt}
+    if not first:
+        observation.update(state=None, version=None)
+    if not last:
+        decision["state"] = None
     return JournalEntry.model_construct(
-        observation=entry.observation.model_copy(update={"attempt": attempt}),
-        decision=entry.decision.model_copy(update=update),
+        observation=entry.observation.model_copy(update=observation),
+        decision=entry.decision.model_copy(update=decision),
     )

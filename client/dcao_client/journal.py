@@ -40,6 +40,7 @@ class Journal:
         self._file: IO[bytes] | None = None
         self.path: Path | None = None
         self.lost = 0
+        self._empty = True
 
     def append(self, entry: JournalEntry) -> None:
         """Writes one entry through to the operating system; never raises."""
@@ -48,7 +49,11 @@ class Journal:
             if file.tell() > self._max_bytes:
                 self.lost += 1
                 return
+            if not self._empty:  # the token of the first observation says where the journal begins; one is enough
+                bare = entry.observation.model_copy(update={"state": None, "version": None})
+                entry = JournalEntry.model_construct(observation=bare, decision=entry.decision)
             file.write(entry.wire_json() + b"\n")
+            self._empty = False
             file.flush()
         except OSError:
             self.lost += 1
@@ -65,6 +70,7 @@ class Journal:
                 number += 1
         self.path = self._directory / name
         self._file.write(self._header.wire_json() + b"\n")
+        self._empty = True
         return self._file
 
     def discard(self) -> None:

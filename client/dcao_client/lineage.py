@@ -40,11 +40,7 @@ class Lineage:
         if decision.state is not None:
             self.token, self.version = decision.state, decision.version
         self.last = decision
-        entry = JournalEntry.model_construct(
-            # Without the token, which would be most of its size.
-            observation=observation.model_copy(update={"state": None, "version": None}),
-            decision=decision,
-        )
+        entry = JournalEntry.model_construct(observation=observation, decision=decision)
         self.ring.append(entry)
         return entry
 

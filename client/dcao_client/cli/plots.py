@@ -5,7 +5,7 @@ import math
 import plotille
 
 Series = list[tuple[float, float]]
-WIDTH, HEIGHT = 72, 9
+WIDTH, HEIGHT = 58, 7
 
 
 def terminal_plots(series: dict[str, Series]) -> list[str]:
@@ -21,7 +21,7 @@ def _plot(name: str, points: Series) -> str:
     figure = plotille.Figure()
     figure.width, figure.height = WIDTH, HEIGHT
     figure.x_label, figure.y_label = "step", name
-    figure.register_label_formatter(_label)
+    figure.register_label_formatter(float, _label)
     low, high = min(ys), max(ys)
     margin = (high - low) * 0.05 or abs(high) * 0.05 or 1.0
     figure.set_x_limits(min_=min(xs), max_=max(max(xs), min(xs) + 1))

@@ -29,14 +29,13 @@ class Attachment:
     """
 
     def __init__(
-        self, probe: Probe, groups: ParamGroups, session: Session | None, interval: int, probe_data: Any
+        self, probe: Probe, groups: ParamGroups, session: Session | None, probe_data: Any
     ) -> None:
         self.decision: Decision | None = None
         self.spectrum: Spectrum | None = None
         self.session = session
         self.probe = probe
         self._groups = groups
-        self._interval = interval
         self._probe_data = probe_data
         self._next_probe = 0
         self._started = time.perf_counter()
@@ -135,7 +134,7 @@ def attach(
     project: str | None = None,
     url: str | None = None,
     policy: str | PolicyChoice = "default",
-    params: dict[str, Any] | None = None,
+    policy_params: dict[str, Any] | None = None,
     bounds: Bounds | None = None,
     probe_interval: int = 100,
     probe_data: Any = None,
@@ -153,7 +152,7 @@ def attach(
         loss: `loss(model, batch)`, the mean loss of a batch as a scalar tensor.
         run, project, url, deadline, journal_dir: see `Session`; from the environment if absent.
         policy: name of the law, or name and parameters.
-        params: parameters of the law that differ from its defaults.
+        policy_params: parameters of the law that differ from its defaults.
         bounds: how far the values may be moved from their base.
         probe_interval: T_c, optimizer steps from one probe to the next.
         probe_data: one fixed batch to measure on; this step's batch if absent, as the proposal has it.
@@ -178,7 +177,7 @@ def attach(
     spec = RunSpec(
         optimizer=optimizer_name(optimizer),
         base=groups.base(),
-        policy=policy if isinstance(policy, PolicyChoice) else PolicyChoice(name=policy, params=params or {}),
+        policy=policy if isinstance(policy, PolicyChoice) else PolicyChoice(name=policy, params=policy_params or {}),
         bounds=bounds,
         probe_interval=probe_interval,
         labels=labels or {},
@@ -189,4 +188,4 @@ def attach(
             spec, run=run, project=project, url=url, deadline=deadline, journal_dir=journal_dir, strict=strict
         )
     probing = Probe(model, loss, optimizer=optimizer, settings=settings)
-    return Attachment(probing, groups, session, probe_interval, probe_data)
+    return Attachment(probing, groups, session, probe_data)

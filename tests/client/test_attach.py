@@ -1,0 +1,183 @@
+"""A torch loop under control."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from dcao_client import DCAO, DcaoError, attach
+from dcao_experiments.data import load_digits
+from dcao_experiments.models import small_cnn
+from dcao_experiments.training import batches, cross_entropy, train
+
+DATA = load_digits()
+
+
+def cnn(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return small_cnn(8, width=4)
+
+
+def sgd(model: nn.Module, **options: float) -> torch.optim.SGD:
+    return torch.optim.SGD(model.parameters(), **{"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4, **options})
+
+
+def weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_run_whose_decisions_are_ignored_is_bit_identical_to_one_without_a_probe(tmp_path):
+    """200 steps with batch norm, momentum and weight decay: not a bit of the weights or buffers differs."""
+    plain, watched = cnn(), cnn()
+    for _ in train(plain, sgd(plain), batches(DATA, 64, 200, seed=1)):
+        pass
+    optimizer = sgd(watched)
+    dcao = attach(
+        watched, optimizer, cross_entropy, policy="constant", probe_interval=10, run="r", journal_dir=tmp_path
+    )
+    for _ in train(watched, optimizer, batches(DATA, 64, 200, seed=1), dcao=dcao):
+        pass
+    assert dcao.session.stats.decisions == 20
+    assert same(weights(plain), weights(watched))
+    dcao.finish()
+
+
+def test_the_optimizer_is_the_proposals_update(tmp_path):
+    """v ← βv + g + λθ, θ ← θ − ηv with the decided η, β, λ; and it is torch's SGD with those values, bit for bit."""
+    model, twin = cnn(), cnn()
+    theta = [p.detach().double() for p in model.parameters()]
+    velocity = [torch.zeros_like(p) for p in theta]
+    optimizer = DCAO(
+        model, cross_entropy, lr=0.05, momentum=0.9, weight_decay=5e-4, probe_interval=5, run="r", journal_dir=tmp_path,
+        policy="paper", policy_params={"rho_ref": 5.0, "gamma_ref": 2.0},
+    )  # fmt: skip
+    reference = sgd(twin)
+    moved = set()
+    for batch in batches(DATA, 64, 30, seed=1):
+        for net in (model, twin):
+            net.zero_grad()
+            cross_entropy(net, batch).backward()
+        gradients = [p.grad.double() for p in model.parameters()]
+        optimizer.step(batch=batch)
+        used = optimizer.control.applied
+        moved.add(used)
+        reference.param_groups[0].update(lr=used.lr, momentum=used.momentum, weight_decay=used.weight_decay)
+        reference.step()
+        for i, gradient in enumerate(gradients):
+            velocity[i] = used.momentum * velocity[i] + gradient + used.weight_decay * theta[i]
+            theta[i] = theta[i] - used.lr * velocity[i]
+    assert len(moved) > 3
+    assert same(weights(model), weights(twin))
+    for p, expected in zip(model.parameters(), theta, strict=True):
+        torch.testing.assert_close(p.detach().double(), expected, rtol=1e-4, atol=1e-5)
+    optimizer.control.finish()
+
+
+def test_the_drop_in_works_without_a_batch_and_with_a_closure(tmp_path):
+    """Anything that drives an SGD can drive it; without a batch nothing is measured."""
+    model = cnn()
+    optimizer = DCAO(model, cross_entropy, lr=0.05, run="r", journal_dir=tmp_path)
+    batch = next(batches(DATA, 64, 1, seed=1))
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = cross_entropy(model, batch)
+        loss.backward()
+        return loss
+
+    first = optimizer.step(closure)
+    assert optimizer.control.decision is None
+    assert optimizer.step(closure) < first
+    optimizer.control.finish()
+
+
+def test_a_resumed_run_goes_on_exactly(tmp_path):
+    """Checkpoint at step 50 of 100, restore into new objects: same decisions, same weights, bit for bit."""
+
+    def fresh(journal: Path) -> tuple:
+        model = cnn()
+        optimizer = sgd(model)
+        control = attach(model, optimizer, cross_entropy, probe_interval=10, run="r", journal_dir=journal)
+        return model, optimizer, control
+
+    stream = list(batches(DATA, 64, 100, seed=1))
+    model, optimizer, control = fresh(tmp_path / "a")
+    for _ in train(model, optimizer, iter(stream[:50]), dcao=control):
+        pass
+    saved = copy.deepcopy((model.state_dict(), optimizer.state_dict(), control.state_dict()))
+    for _ in train(model, optimizer, iter(stream[50:]), dcao=control):
+        pass
+    again, optimizer2, control2 = fresh(tmp_path / "b")
+    again.load_state_dict(saved[0])
+    optimizer2.load_state_dict(saved[1])
+    control2.load_state_dict(saved[2])
+    for _ in train(again, optimizer2, iter(stream[50:]), dcao=control2):
+        pass
+    assert same(weights(model), weights(again))
+    assert control2.session.last.lr == control.session.last.lr
+    assert control2.session.last.state == control.session.last.state
+    assert control2.session.attempt == control.session.attempt + 1
+    control.finish()
+    control2.finish()
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    """The message names both runs."""
+    model = cnn()
+    one = attach(model, sgd(model), cross_entropy, run="one", journal_dir=tmp_path)
+    two = attach(model, sgd(model), cross_entropy, run="two", journal_dir=tmp_path)
+    with pytest.raises(DcaoError, match=r"default/one.*default/two"):
+        two.load_state_dict(one.state_dict())
+
+
+def test_accumulated_micro_batches_count_as_one_step(tmp_path):
+    """Four micro-batches an update: probes every tenth update, not every tenth micro-batch."""
+    model = cnn()
+    optimizer = sgd(model)
+    control = attach(
+        model, optimizer, cross_entropy, policy="constant", probe_interval=10, run="r", journal_dir=tmp_path
+    )
+    probed = []
+    for i, batch in enumerate(batches(DATA, 16, 100, seed=1)):
+        if control.step(batch) is not None:
+            probed.append(i)
+        (cross_entropy(model, batch) / 4).backward()
+        if i % 4 == 3:
+            optimizer.step()
+            optimizer.zero_grad()
+    assert probed == [0, 40, 80]
+    assert control.steps == 25
+    control.finish()
+
+
+def test_a_diverged_run_backs_off_and_says_so(tmp_path):
+    """A loss that is not finite never becomes a number on the wire: the status says it, f is halved."""
+    model = cnn()
+    optimizer = sgd(model)
+    control = attach(model, optimizer, cross_entropy, run="r", journal_dir=tmp_path)
+    with torch.no_grad():
+        next(model.parameters()).fill_(float("nan"))
+    decision = control.step(next(batches(DATA, 64, 1, seed=1)))
+    assert (decision.regime, decision.action) == ("diverged", "rollback")
+    assert decision.multipliers.lr == 0.5
+    control.finish()
+
+
+def test_a_fixed_probe_batch_is_measured_instead_of_the_steps_own(tmp_path):
+    """With `probe_data` no batch is needed, and the fingerprint says so."""
+    model = cnn()
+    optimizer = sgd(model)
+    fixed = DATA.x[:32], DATA.y[:32]
+    control = attach(model, optimizer, cross_entropy, probe_data=fixed, run="r", journal_dir=tmp_path)
+    other = attach(model, sgd(model), cross_entropy, run="s", journal_dir=tmp_path)
+    control.step()
+    other.step(fixed)
+    assert control.spectrum.examples == 32
+    assert control.spectrum.rho == pytest.approx(other.spectrum.rho, rel=1e-3)
+    assert control.spectrum.fingerprint != other.spectrum.fingerprint
