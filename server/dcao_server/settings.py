@@ -137,7 +137,10 @@ class Settings(BaseSettings):
 
     # What Prometheus is told of runs
     run_metrics_max: int = Field(
-        default=1000, ge=1, le=100_000, description="Live runs with metrics at `/metrics/runs`; further ones are counted."
+        default=1000,
+        ge=1,
+        le=100_000,
+        description="Live runs with metrics at `/metrics/runs`, those that observed last; further ones are counted.",
     )
     run_metrics_window_seconds: float = Field(
         default=3600,

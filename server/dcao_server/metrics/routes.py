@@ -6,11 +6,10 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from dcao_proto import ProblemError, ProblemKind, paths
+from dcao_proto import paths
 from dcao_server.metrics.run_exposition import CONTENT_TYPE
 from dcao_server.metrics.run_metrics import RunMetrics
 from dcao_server.metrics.service import Metrics
-from dcao_server.store.contract import StoreUnavailableError
 
 
 def render(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
@@ -31,15 +30,8 @@ def metrics_router(metrics: Metrics, runs: RunMetrics) -> APIRouter:
 
     @router.get(paths.RUN_METRICS, response_class=Response, summary="Metrics of the live runs, for Prometheus")
     async def run_metrics() -> Response:
-        try:
-            with metrics.store_call("live"):
-                body = await runs.text()
-        except StoreUnavailableError as error:
-            raise ProblemError(
-                ProblemKind.STORE_UNAVAILABLE,
-                "expected to read the live runs, but the store cannot be reached; the next scrape tries again",
-                headers={"Retry-After": "1"},
-            ) from error
+        with metrics.store_call("live"):
+            body = await runs.text()
         return Response(body, headers={"content-type": CONTENT_TYPE})
 
     return router

@@ -25,6 +25,7 @@ from prometheus_client import (
 from dcao_proto.policy.reasons import REASONS
 from dcao_proto.problem import ProblemKind
 from dcao_server.metrics.buckets import COMPUTE_SECONDS, LATENCY_SECONDS
+from dcao_server.store.contract import StoreUnavailableError
 
 DecisionOutcome = Literal["decided", "replayed", "healed", "pending", "fenced", "stale", "unpersisted", "backfilled"]
 StoreErrorKind = Literal["unavailable", "timeout", "full", "other"]
@@ -218,18 +219,21 @@ class Metrics:
         self._store_up.set(1 if up else 0)
 
 
-def store_error_kind(error: Exception) -> StoreErrorKind | None:
+def store_error_kind(error: BaseException) -> StoreErrorKind | None:
     """What a failed store call was; None for answers of the store that are no failure (no such run, fenced, …).
 
-    Known by class name along the class's ancestry, so that this module needs neither Redis nor SQLite.
+    The cause of a StoreUnavailableError tells more than itself. Known by class name along the class's ancestry, so that
+    this module needs neither Redis nor SQLite.
     """
+    if isinstance(error, StoreUnavailableError):
+        return (store_error_kind(error.__cause__) if error.__cause__ is not None else None) or "unavailable"
     names = {cls.__name__ for cls in type(error).__mro__}
-    if "ProblemError" in names or names & {"LookupError", "ValueError"}:
+    if names & {"ProblemError", "LookupError", "ValueError"}:
         return None
-    if names & {"TimeoutError"}:
+    if "TimeoutError" in names:
         return "timeout"
-    if names & {"OutOfMemoryError"}:
+    if "OutOfMemoryError" in names:
         return "full"
-    if names & {"ConnectionError", "OSError", "OperationalError", "StoreUnavailableError"}:
+    if names & {"ConnectionError", "OSError", "OperationalError"}:
         return "unavailable"
     return "other"

@@ -267,7 +267,10 @@ class HistoryStore(Protocol):
         """Records after a position as they are appended, without end. Backfilled older ones are not among them."""
 
     async def live(self, since: float, limit: int) -> list[tuple[StoredRun, StoredRecord | None]]:
-        """Runs that observed something since a time, newest first, with their counts and their newest record."""
+        """Runs that observed something since a time and have not ended, newest first, with counts and newest record."""
+
+    async def count_live(self, since: float) -> int:
+        """How many runs `live` finds without a limit, about: some may have expired, or ended on another replica."""
 
     def tally(self, key: RunKey, names: Iterable[str]) -> None:
         """Counts an outcome and reasons of a run. Does not wait; the store hears of it within seconds."""

@@ -3,8 +3,11 @@
 from typing import Any, cast
 
 from dcao_server.store import keys
-from dcao_server.store.contract import Head, Position, RunKey, StoredRecord, StoredRun, StoredStatus
+from dcao_server.store.contract import ENDED, Head, Position, RunKey, StoredRecord, StoredRun, StoredStatus
 from dcao_server.store.redis_rows import parse_attempts, parse_entries, parse_run
+
+AT_ONCE = 20
+"""Live runs read with one pipeline: its replies are parsed in one go, a millisecond in which no decision is made."""
 
 
 class RedisReader:
@@ -90,8 +93,8 @@ class RedisReader:
         return [None if attempt is None else int(attempt) for attempt in await pipe.execute()]
 
     async def live(self, since: float, limit: int) -> list[tuple[StoredRun, StoredRecord | None]]:
-        """Runs that observed something since a time, newest first, with their newest record."""
-        projects = sorted(name.decode() for name in await self._client.smembers(keys.PROJECTS))
+        """Runs that observed something since a time and have not ended, newest first, with their newest record."""
+        projects = await self.projects()
         if not projects:
             return []
         pipe = self._client.pipeline(transaction=False)
@@ -103,7 +106,13 @@ class RedisReader:
             for name, score in entries
         ]
         wanted = [key for _, key in sorted(scored, reverse=True)[:limit]]
-        runs = [run for run in await self.get_many(wanted) if run is not None]
+        found: list[tuple[StoredRun, StoredRecord | None]] = []
+        for begin in range(0, len(wanted), AT_ONCE):
+            runs = await self.get_many(wanted[begin : begin + AT_ONCE])
+            found.extend(await self._with_newest([run for run in runs if run is not None and run.status not in ENDED]))
+        return found
+
+    async def _with_newest(self, runs: list[StoredRun]) -> list[tuple[StoredRun, StoredRecord | None]]:
         if not runs:
             return []
         pipe = self._client.pipeline(transaction=False)
@@ -118,3 +127,17 @@ class RedisReader:
             )
             for run, entries, counts in zip(runs, replies[::2], replies[1::2], strict=True)
         ]
+
+    async def count_live(self, since: float) -> int:
+        """Entries of the index of active runs since a time."""
+        projects = await self.projects()
+        if not projects:
+            return 0
+        pipe = self._client.pipeline(transaction=False)
+        for project in projects:
+            pipe.zcount(keys.active_index(project), repr(since), "+inf")
+        return sum(await pipe.execute())
+
+    async def projects(self) -> list[str]:
+        """Projects that have or had runs, in order of name."""
+        return sorted(name.decode() for name in await self._client.smembers(keys.PROJECTS))

@@ -118,13 +118,17 @@ class RedisStore:
     @guarded
     async def projects(self) -> list[str]:
         """From the set of projects."""
-        return sorted(name.decode() for name in await self._client.smembers(keys.PROJECTS))
+        return await self._reader.projects()
 
     @guarded
     async def end(self, key: RunKey, status: StoredStatus, reason: str | None, now: float) -> StoredRun | None:
-        """One script, one read."""
+        """One script, one read; an ended run leaves the index of active ones."""
         found = await self._end(keys.meta(key), status, reason or "", repr(now), self._retention, keys=1)
-        return await self._reader.get(key) if found else None
+        if not found:
+            return None
+        self._tally.ended(key)
+        await self._client.zrem(keys.active_index(key.project), key.run)
+        return await self._reader.get(key)
 
     @guarded
     async def delete(self, key: RunKey, now: float) -> bool:
@@ -242,9 +246,14 @@ class RedisStore:
 
     @guarded
     async def live(self, since: float, limit: int) -> list[tuple[StoredRun, StoredRecord | None]]:
-        """From the index of active runs, in three pipelines whatever the number of runs."""
+        """From the index of active runs, a few at a time."""
         await self._tally.flush()
         return await self._reader.live(since, limit)
+
+    @guarded
+    async def count_live(self, since: float) -> int:
+        """From the index of active runs."""
+        return await self._reader.count_live(since)
 
     def tally(self, key: RunKey, names: Iterable[str]) -> None:
         """Remembered, and added in the background."""

@@ -183,9 +183,9 @@ def begin_attempt(database: sqlite3.Connection, key: RunKey, restart: Restart) -
 
 
 def live(database: sqlite3.Connection, since: float, limit: int) -> list[tuple[StoredRun, StoredRecord | None]]:
-    """Runs that observed something since a time, newest first, with their newest record."""
+    """Runs that observed something since a time and have not ended, newest first, with their newest record."""
     rows = database.execute(
-        f"SELECT {_COLUMNS} FROM runs WHERE updated_at >= ? AND status <> 'created'"  # noqa: S608
+        f"SELECT {_COLUMNS} FROM runs WHERE updated_at >= ? AND status = 'active'"  # noqa: S608
         " ORDER BY updated_at DESC, project DESC, run DESC LIMIT ?",
         (since, limit),
     ).fetchall()
@@ -198,6 +198,13 @@ def live(database: sqlite3.Connection, since: float, limit: int) -> list[tuple[S
         ).fetchone()
         counts = dict(database.execute("SELECT name, count FROM counts WHERE run_id = ?", (row[0],)).fetchall())
         found.append((run._replace(counts=counts), None if newest is None else StoredRecord(*newest)))
+    return found
+
+
+def count_live(database: sqlite3.Connection, since: float) -> int:
+    """How many runs `live` finds without a limit."""
+    sql = "SELECT COUNT(*) FROM runs WHERE updated_at >= ? AND status = 'active'"
+    found: int = database.execute(sql, (since,)).fetchone()[0]
     return found
 
 

@@ -187,6 +187,10 @@ class SqliteStore:
         await self._tally.flush()
         return await self._call(sqlite_runs.live, since, limit)
 
+    async def count_live(self, since: float) -> int:
+        """One read."""
+        return await self._call(sqlite_runs.count_live, since)
+
     def tally(self, key: RunKey, names: Iterable[str]) -> None:
         """Remembered, and added in the background."""
         self._tally.count(key, names)

@@ -34,6 +34,10 @@ class Tally:
         if len(self._heard) < MOST_RUNS:
             self._heard[key] = now
 
+    def ended(self, key: RunKey) -> None:
+        """The run is active no more; its counts still are to be written."""
+        self._heard.pop(key, None)
+
     def count(self, key: RunKey, names: Iterable[str]) -> None:
         """Each of these occurred once more."""
         counts = self._counts.get(key)

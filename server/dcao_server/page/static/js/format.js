@@ -20,6 +20,9 @@ export function number(value, digits = 3) {
   return text.replaceAll("-", MINUS);
 }
 
+/** Two decimals, for values near 1. */
+export const fixed = (value) => (value === null || value === undefined ? "–" : value.toFixed(2).replace("-", MINUS));
+
 /** Axis labels: short, and the same form for the whole axis. */
 export function tick(value) {
   if (value === null) return "";

@@ -1,7 +1,7 @@
 // How far from the edge of stability: a bar with the zones that the controller distinguishes.
 
 import { h, s } from "./dom.js";
-import { number } from "./format.js";
+import { fixed, number } from "./format.js";
 
 const WIDTH = 400;
 const TOP = 1.6; // the bar's right end; the needle stays there beyond it
@@ -59,7 +59,7 @@ export class Gauge {
 
   show(entry) {
     const edge = entry?.edge ?? null;
-    this.value.textContent = number(edge, 3);
+    this.value.textContent = edge === null || Math.abs(edge) >= 100 ? number(edge, 3) : fixed(edge);
     this.words.textContent = entry ? words(edge, entry.regime) : "No decision yet.";
     this.pill.textContent = entry?.regime ?? "waiting";
     this.pill.dataset.tone = toneOf(entry?.regime);

@@ -3,7 +3,7 @@
 import { getJson, getText, Problem, runsPath } from "./api.js";
 import { h } from "./dom.js";
 import { liveRuns } from "./exposition.js";
-import { ago, integer, number } from "./format.js";
+import { ago, fixed, integer, number } from "./format.js";
 import { edgeBar } from "./gauge.js";
 import { STATUS_TONES } from "./run.js";
 
@@ -19,7 +19,7 @@ export class ListView {
     this.status = "all";
     this.selected = -1;
     this.cursors = new Map(); // project → pages asked for
-    this.filter = h("input", { type: "search", placeholder: "Filter by name, project, label …  ( / )", "aria-label": "Filter the runs", oninput: () => this.#render() });
+    this.filter = h("input", { type: "search", placeholder: "Filter runs  /", "aria-label": "Filter the runs", oninput: () => this.#render() });
     this.chips = h("div", { class: "chips", role: "group", "aria-label": "Status" });
     this.body = h("div", { class: "card table-card" }, h("p", { class: "empty muted" }, "Loading the runs …"));
     this.more = h("div", { class: "page-head" });
@@ -143,7 +143,7 @@ export class ListView {
 
 const COLUMNS = [
   ["Run", ""], ["Status", ""], ["Edge ratio", ""], ["Sharpness ρ", "num wide-only"], ["Learning rate η", "num wide-only"],
-  ["Loss", "num"], ["Step", "num"], ["Optimizer", "wide-only"], ["Policy", "wide-only"], ["Last change", "num"],
+  ["Loss", "num"], ["Step", "num"], ["Optimizer", "wide-only apart"], ["Policy", "wide-only"], ["Last change", "num"],
 ];
 
 function table(runs) {
@@ -166,12 +166,12 @@ function row(run) {
     { onclick: open },
     h("td", {}, h("a", { class: "run-name", href }, run.run), h("div", { class: "run-sub" }, run.project)),
     h("td", {}, h("span", { class: "pill", data: { tone: STATUS_TONES[run.status] ?? "" } }, run.status)),
-    h("td", {}, live.edge_ratio === undefined ? h("span", { class: "muted" }, "–") : h("span", { class: "edge-cell num" }, edgeBar(live.edge_ratio), number(live.edge_ratio, 2))),
+    h("td", {}, live.edge_ratio === undefined ? h("span", { class: "muted" }, "–") : h("span", { class: "edge-cell num" }, edgeBar(live.edge_ratio), fixed(live.edge_ratio))),
     h("td", { class: "num wide-only" }, number(live.sharpness)),
     h("td", { class: "num wide-only" }, number(live.learning_rate)),
     h("td", { class: "num" }, number(live.loss)),
     h("td", { class: "num" }, integer(run.last_step)),
-    h("td", { class: "wide-only" }, run.spec.optimizer),
+    h("td", { class: "wide-only apart" }, run.spec.optimizer),
     h("td", { class: "wide-only" }, run.spec.policy?.name ?? "default"),
     h("td", { class: "num muted" }, ago(run.updated_at)),
   );
