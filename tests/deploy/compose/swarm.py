@@ -61,7 +61,7 @@ def _proxy() -> tuple[str, str]:
     bridge = json.loads(docker("network", "inspect", "docker_gwbridge"))[0]["Containers"]
     return (
         f"http://{bridge[container]['IPv4Address'].split('/')[0]}:8080",
-        "the proxy's bridge (no IPVS in this kernel)",
+        "the proxy's bridge (this kernel has no IPVS)",
     )
 
 
@@ -124,3 +124,6 @@ def check(secrets: Path, services: list[str]) -> list[str]:
         docker("stack", "rm", STACK, check=False)
         wait_for("the stack to be gone", lambda: not docker("ps", "-q", "-f", f"name={STACK}"), 60)
         docker("swarm", "leave", "--force")
+        volumes = docker("volume", "ls", "-q", "-f", f"label=com.docker.stack.namespace={STACK}").split()
+        if volumes:
+            wait_for("its volumes to be gone", lambda: docker("volume", "rm", *volumes), 30)
