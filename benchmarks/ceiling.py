@@ -59,7 +59,9 @@ def main(port: int, redis_port: int) -> None:
         return Response(b"{}")
 
     routes = [Route("/{path:path}", decide, methods=["POST", "PUT"]), Route("/readyz", ready)]
-    uvicorn.run(Starlette(routes=routes), port=port, loop="uvloop", http="httptools", access_log=False, log_level="error")
+    uvicorn.run(
+        Starlette(routes=routes), port=port, loop="uvloop", http="httptools", access_log=False, log_level="error"
+    )
 
 
 if __name__ == "__main__":

@@ -183,7 +183,8 @@ def main() -> None:
     first, rest = cores[0], cores[1:] or cores
     os.sched_setaffinity(0, rest)
     print(f"cores {cores}: controller on {first}, Redis and clients on {rest}; {arguments.seconds} s a series")
-    print(f"{'':<14}{'clients':>8}{'decisions/s':>12}{'per core-s':>14}{'p50 ms':>10}{'p99 ms':>10}{'errors':>8}{'redis cpu':>12}")
+    columns = ("decisions/s", 12), ("per core-s", 14), ("p50 ms", 10), ("p99 ms", 10), ("errors", 8), ("redis cpu", 12)
+    print(f"{'':<14}{'clients':>8}" + "".join(f"{name:>{width}}" for name, width in columns))
     found: dict[str, list[Result]] = {"ceiling": [], "one": [], "two": []}
     with redis_server(rest) as (redis_port, redis_pid):
         with contextlib.ExitStack() as stack:
@@ -209,7 +210,9 @@ def summarise(found: dict[str, list[Result]]) -> None:
     print(f"\nceiling's best: {top.rate:.0f}/s with {top.clients} clients, p99 {top.p99 * 1e3:.2f} ms")
     print(f"controller's best: {fastest.rate:.0f}/s, {fastest.rate / top.rate:.2f} × the ceiling")
     if own is not None:
-        print(f"at no greater p99: {own.rate:.0f}/s with {own.clients} clients, {own.rate / top.rate:.2f} × the ceiling")
+        print(
+            f"at no greater p99: {own.rate:.0f}/s with {own.clients} clients, {own.rate / top.rate:.2f} × the ceiling"
+        )
     if found["two"]:
         both = max(found["two"], key=lambda r: r.rate)
         print(f"two controllers: {both.rate:.0f}/s, {both.rate / fastest.rate:.2f} × one")

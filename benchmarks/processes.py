@@ -1,4 +1,4 @@
-"""Real processes for benchmarks: a Redis with the settings of production, controllers, each on the cores it is given."""
+"""Real processes for benchmarks: a Redis as in production, and controllers, each on the cores it is given."""
 
 import contextlib
 import os

@@ -4,7 +4,9 @@ Messages are frozen, refuse unknown fields and never hold a NaN or an infinity: 
 `status`, not with a number that JSON cannot carry.
 """
 
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Annotated, Any, NamedTuple, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,6 +20,25 @@ class Message(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @classmethod
+    def model_construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Self:
+        """pydantic's, without what messages do not have (aliases, extras, private attributes): a fifth of its time.
+
+        A decision constructs ten messages, which were a third of its time.
+        """
+        plan = _plan(cls)
+        if not plan.required <= values.keys():
+            return super().model_construct(_fields_set, **values)
+        fresh = {name: make() for name, make in plan.factories if name not in values}
+        return _message(cls, {**plan.template, **fresh, **values}, set(values) if _fields_set is None else _fields_set)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """pydantic's, for the same reason; `update` is not validated."""
+        if deep:
+            return super().model_copy(update=update, deep=True)
+        changed = update or {}
+        return _message(type(self), {**self.__dict__, **changed}, self.__pydantic_fields_set__ | changed.keys())
+
     def wire(self) -> dict[str, Any]:
         """The JSON object that crosses the wire: fields that are absent are left out."""
         return self.model_dump(mode="json", exclude_none=True)
@@ -25,6 +46,38 @@ class Message(BaseModel):
     def wire_json(self) -> bytes:
         """`wire()` as UTF-8 JSON; floats are written so that reading them gives the same bits."""
         return self.model_dump_json(exclude_none=True).encode()
+
+
+M = TypeVar("M", bound=Message)
+
+
+class _Plan(NamedTuple):
+    """How to construct a class: its fields in order with their defaults, those that need a value, those made anew."""
+
+    template: dict[str, Any]
+    required: frozenset[str]
+    factories: tuple[tuple[str, Callable[[], Any]], ...]
+
+
+@lru_cache(maxsize=256)
+def _plan(cls: type[BaseModel]) -> _Plan:
+    fields = cls.model_fields
+    factories: Any = [(name, field.default_factory) for name, field in fields.items() if field.default_factory]
+    return _Plan(
+        {name: field.default for name, field in fields.items()},
+        frozenset(name for name, field in fields.items() if field.is_required()),
+        tuple(factories),
+    )
+
+
+def _message(cls: type[M], values: dict[str, Any], fields_set: set[str]) -> M:
+    """A message with these fields; frozen ones are set as pydantic itself sets them."""
+    message = cls.__new__(cls)
+    object.__setattr__(message, "__dict__", values)
+    object.__setattr__(message, "__pydantic_fields_set__", fields_set)
+    object.__setattr__(message, "__pydantic_extra__", None)
+    object.__setattr__(message, "__pydantic_private__", None)
+    return message
 
 
 # Numbers are strict: "0.1" and true are mistakes of the sender, not numbers. An integer where a float is asked is fine.

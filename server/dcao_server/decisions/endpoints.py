@@ -3,6 +3,7 @@
 import re
 
 from fastapi import APIRouter, FastAPI, Response
+from starlette.middleware import Middleware
 from starlette.types import Scope
 
 from dcao_proto import (
@@ -18,7 +19,7 @@ from dcao_proto import (
 from dcao_proto.message import NAME_PATTERN
 from dcao_proto.problem import FieldError
 from dcao_server.context import Context, Ctx
-from dcao_server.decisions.hot_route import HotRoute, parse
+from dcao_server.decisions.hot_route import HotPath, HotRoute, parse
 from dcao_server.responses import answer, problems
 from dcao_server.runs.endpoints import BODY, NO_RUN, Key
 from dcao_server.store.contract import RunKey
@@ -58,7 +59,7 @@ async def backfill(key: Key, request: BackfillRequest) -> BackfillResult:
 
 
 def mount(app: FastAPI, context: Context) -> None:
-    """Puts the hot routes before all others, so that they are found first."""
+    """Adds the hot routes, and the shortcut to the hottest."""
 
     async def serve_decision(scope: Scope, body: bytes) -> tuple[bytes, dict[str, str] | None]:
         key = _key(scope)
@@ -70,19 +71,18 @@ def mount(app: FastAPI, context: Context) -> None:
         return (await context.backfills.backfill(key, parse(BackfillRequest, body))).wire_json(), None
 
     refusals = (NO_RUN, ProblemKind.FENCED, ProblemKind.STALE_STEP, ProblemKind.RUN_ENDED, ProblemKind.INVALID_STATE)
-    app.router.routes.insert(
-        0,
-        HotRoute(
-            paths.DECISIONS,
-            observe,
-            handler=serve_decision,
-            methods=["POST"],
-            response_model=Decision,
-            responses=problems(*refusals, *BODY),
-            summary="Observe and decide",
-            tags=["decisions"],
-        ),
+    route = HotRoute(
+        paths.DECISIONS,
+        observe,
+        handler=serve_decision,
+        methods=["POST"],
+        response_model=Decision,
+        responses=problems(*refusals, *BODY),
+        summary="Observe and decide",
+        tags=["decisions"],
     )
+    app.router.routes.insert(0, route)
+    app.user_middleware.append(Middleware(HotPath, route=route))  # appended: the innermost
     app.router.routes.append(
         HotRoute(
             paths.BACKFILL,

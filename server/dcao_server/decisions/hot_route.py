@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 from fastapi.routing import APIRoute
 from pydantic import ValidationError
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from dcao_proto import ProblemError, ProblemKind
+from dcao_proto import ProblemError, ProblemKind, paths
 from dcao_proto.message import Message
 from dcao_proto.problem import FieldError
 
@@ -42,6 +42,32 @@ class HotRoute(APIRoute):
             await send({"type": "http.response.body", "body": body})
 
         self.app = serve
+
+
+class HotPath:
+    """Takes decisions out before FastAPI's own layers: its error handlers, exit stack and routing are 20 µs.
+
+    It stands inside the envelope, which turns what is raised into problem documents. The path is that of
+    `paths.DECISIONS`; any other request goes on as it came.
+    """
+
+    def __init__(self, app: ASGIApp, route: HotRoute) -> None:
+        self._app = app
+        self._route = route
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a decision, or passes the request on."""
+        if scope["type"] == "http" and scope["method"] == "POST":
+            parts = scope["path"].split("/")
+            if len(parts) == 7 and parts[6] == "decisions" and parts[:3] == _START and parts[4] == "runs":
+                scope["route"] = self._route
+                scope["path_params"] = {"project": parts[3], "run": parts[5]}
+                await self._route.app(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+_START = paths.RUNS.split("/")[:3]
 
 
 async def _read(receive: Receive) -> bytes:

@@ -16,12 +16,13 @@ def create_store(settings: Settings) -> HistoryStore:
         from dcao_server.store.sqlite_store import SqliteStore
 
         return SqliteStore(settings.data / SQLITE_FILE, max_records=settings.max_records)
-    from dcao_server.store.redis_connection import connect
+    from dcao_server.store.redis_connection import connect, open_lane
     from dcao_server.store.redis_store import RedisStore
 
     return RedisStore(
         connect(settings),
         connect(settings, blocking=True),
+        open_lane(settings),
         retention_seconds=round(settings.retention_days * 86_400),
         max_records=settings.max_records,
     )

@@ -1,5 +1,6 @@
 """A connection pool to a Redis, a Redis Cluster, or whatever master its Sentinels name."""
 
+import ssl
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
@@ -10,6 +11,7 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
 from dcao_server.settings import Settings
+from dcao_server.store.redis_lane import Address, Lane, LaneOptions
 
 SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel")
 BLOCK_SECONDS = 0.5
@@ -29,16 +31,54 @@ def connect(settings: Settings, *, blocking: bool = False) -> Any:
     Raises:
         ValueError: the URL's scheme or its parts are not as the documentation of `DCAO_REDIS_URL` says.
     """
-    assert settings.redis_url is not None  # noqa: S101
-    url = urlsplit(settings.redis_url.get_secret_value())
-    if url.scheme not in SCHEMES:
-        raise ValueError(f"expected DCAO_REDIS_URL to start with one of {', '.join(SCHEMES)}, got '{url.scheme}'")
+    url = _url(settings)
     options = _options(settings, url, blocking=blocking)
     if url.scheme.endswith("+cluster"):
         return _cluster(url, options)
     if url.scheme.endswith("+sentinel"):
         return _sentinel(url, options)
     return _single(url, options)
+
+
+def open_lane(settings: Settings) -> Lane | None:
+    """The shared connection of the hot path; None for a cluster, where every run may be on another node."""
+    url = _url(settings)
+    if url.scheme.endswith("+cluster"):
+        return None
+    options = _options(settings, url, blocking=False)
+    if url.scheme.endswith("+sentinel"):
+        sentinels, service, database = _sentinels(url, options)
+
+        async def resolve() -> Address:
+            return Address(*await sentinels.discover_master(service))
+
+    else:
+        fixed = (
+            Address(path=url.path) if url.scheme == "unix" else Address(url.hostname or "localhost", url.port or 6379)
+        )
+        database = 0 if url.scheme == "unix" else _database(url.path)
+
+        async def resolve() -> Address:
+            return fixed
+
+    tls = _tls(settings) if url.scheme.startswith("rediss") else None
+    credentials = options.get("username"), options.get("password")
+    return Lane(LaneOptions(resolve, *credentials, database, tls, settings.redis_timeout_seconds))
+
+
+def _tls(settings: Settings) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=settings.redis_ca_file)
+    if settings.redis_cert_file is not None:
+        context.load_cert_chain(settings.redis_cert_file, settings.redis_key_file)
+    return context
+
+
+def _url(settings: Settings) -> SplitResult:
+    assert settings.redis_url is not None  # noqa: S101  (the caller has looked)
+    url = urlsplit(settings.redis_url.get_secret_value())
+    if url.scheme not in SCHEMES:
+        raise ValueError(f"expected DCAO_REDIS_URL to start with one of {', '.join(SCHEMES)}, got '{url.scheme}'")
+    return url
 
 
 def _options(settings: Settings, url: SplitResult, *, blocking: bool) -> dict[str, Any]:
@@ -98,6 +138,12 @@ def _cluster(url: SplitResult, options: dict[str, Any]) -> Any:
 
 
 def _sentinel(url: SplitResult, options: dict[str, Any]) -> Any:
+    sentinels, service, database = _sentinels(url, options)
+    return sentinels.master_for(service, db=database, **options)
+
+
+def _sentinels(url: SplitResult, options: dict[str, Any]) -> tuple[Any, str, int]:
+    """The Sentinels, the name of the service, the number of the database."""
     service = url.path.strip("/")
     if not service:
         raise ValueError("expected redis+sentinel://host:port,host:port/SERVICE, got no service name")
@@ -109,4 +155,4 @@ def _sentinel(url: SplitResult, options: dict[str, Any]) -> Any:
     sentinels: Any = Sentinel(  # type: ignore[no-untyped-call]  # redis-py ships it without annotations
         _hosts(url, 26379), sentinel_kwargs={**shared, **tls, **own}
     )
-    return sentinels.master_for(service, db=int(query.get("db", ["0"])[0]), **options)
+    return sentinels, service, _database(query.get("db", ["0"])[0])

@@ -1,9 +1,9 @@
 """Reading runs and histories from Redis."""
 
-from typing import Any, cast
+from typing import Any
 
 from dcao_server.store import keys
-from dcao_server.store.contract import ENDED, Head, Position, RunKey, StoredRecord, StoredRun, StoredStatus
+from dcao_server.store.contract import ENDED, Position, RunKey, StoredRecord, StoredRun
 from dcao_server.store.redis_rows import parse_attempts, parse_entries, parse_run
 
 AT_ONCE = 20
@@ -33,13 +33,6 @@ class RedisReader:
             pipe.xlen(keys.history(key, meta[b"a"].decode() if b"a" in meta else "none"))
         lengths = await pipe.execute()
         return [parse_run(key, meta, n) for key, meta, n in zip(wanted, metas, lengths, strict=True)]
-
-    async def head(self, key: RunKey) -> Head | None:
-        """The state in force."""
-        attempt, version, state, status = await self._client.hmget(keys.meta(key), "a", "v", "st", "status")
-        if state is None:
-            return None
-        return Head(int(attempt), int(version), state.decode(), cast(StoredStatus, status.decode()))
 
     async def page(self, project: str, after: tuple[float, str] | None, limit: int) -> list[StoredRun]:
         """Runs by creation, newest first, and by name backwards among those of one moment."""

@@ -1,23 +1,31 @@
 """The Lua scripts, called by digest."""
 
 import hashlib
+from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from typing import Any
 
 from redis.exceptions import NoScriptError
 
+Execute = Callable[..., Awaitable[Any]]
+
 
 class Script:
-    """One script. Redis may forget it (restart, failover): then it is sent again, whole, once."""
+    """One script. Redis may forget it (restart, failover): then it is sent again, whole, once.
 
-    def __init__(self, client: Any, name: str) -> None:
-        self._client = client
+    Args:
+        execute: sends one command and gives its reply.
+        name: of the file under `lua/`.
+    """
+
+    def __init__(self, execute: Execute, name: str) -> None:
+        self._execute = execute
         self._text = files("dcao_server.store").joinpath("lua", f"{name}.lua").read_bytes()
         self._sha = hashlib.sha1(self._text, usedforsecurity=False).hexdigest()  # the name Redis gives it
 
     async def __call__(self, *keys_and_args: Any, keys: int) -> Any:
-        """Runs it on `keys` keys, which come first."""
+        """Runs it on `keys` keys, which come first. Numbers are sent as decimal text."""
         try:
-            return await self._client.execute_command("EVALSHA", self._sha, keys, *keys_and_args)
+            return await self._execute("EVALSHA", self._sha, keys, *keys_and_args)
         except NoScriptError:
-            return await self._client.execute_command("EVAL", self._text, keys, *keys_and_args)
+            return await self._execute("EVAL", self._text, keys, *keys_and_args)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from dcao_server.store import keys
 from dcao_server.store.contract import (
@@ -24,13 +24,12 @@ from dcao_server.store.contract import (
     StoredStatus,
 )
 from dcao_server.store.redis_errors import guarded
+from dcao_server.store.redis_lane import Lane
 from dcao_server.store.redis_reading import RedisReader
 from dcao_server.store.redis_rows import parse_attempts
 from dcao_server.store.redis_scripts import Script
 from dcao_server.store.redis_tail import Tail
 from dcao_server.store.tally import Tally
-
-SCRIPTS = ("append", "backfill", "create", "delete", "end", "gather", "restart")
 
 
 class RedisStore:
@@ -39,21 +38,26 @@ class RedisStore:
     Args:
         client: for everything that answers at once.
         blocking: for the one connection that waits for news.
+        lane: for decisions; the client itself if None.
         retention_seconds: lifetime of a run and of each history after its last write.
         max_records: cap of one attempt's history, about: Redis trims whole nodes of some 100 entries.
     """
 
     kind = "redis"
 
-    def __init__(self, client: Any, blocking: Any, *, retention_seconds: int, max_records: int) -> None:
+    def __init__(
+        self, client: Any, blocking: Any, lane: Lane | None = None, *, retention_seconds: int, max_records: int
+    ) -> None:
         self._client = client
         self._blocking = blocking
         self._retention = retention_seconds
         self._max_records = max_records
-        scripts = {name: Script(client, name) for name in SCRIPTS}
-        self._append, self._backfill, self._create = scripts["append"], scripts["backfill"], scripts["create"]
-        self._delete, self._end = scripts["delete"], scripts["end"]
-        self._gather, self._restart = scripts["gather"], scripts["restart"]
+        self._lane = lane
+        self._hot = client.execute_command if lane is None else lane.execute
+        self._append, self._gather = Script(self._hot, "append"), Script(self._hot, "gather")
+        calm = client.execute_command
+        self._backfill, self._create = Script(calm, "backfill"), Script(calm, "create")
+        self._delete, self._end, self._restart = Script(calm, "delete"), Script(calm, "end"), Script(calm, "restart")
         self._reader = RedisReader(client)
         self._tally = Tally(self._write_tally)
         self._tail = Tail(blocking, self._reader)
@@ -66,6 +70,8 @@ class RedisStore:
         """Writes what the index still lacks, ends followers, closes the connections."""
         await self._tail.stop()
         await self._tally.stop()
+        if self._lane is not None:
+            self._lane.close()
         await self._client.aclose()
         await self._blocking.aclose()
 
@@ -108,7 +114,11 @@ class RedisStore:
     @guarded
     async def head(self, key: RunKey) -> Head | None:
         """One read."""
-        return await self._reader.head(key)
+        reply = await self._hot("HMGET", keys.meta(key), "a", "v", "st", "status")
+        attempt, version, state, status = reply
+        if state is None:
+            return None
+        return Head(int(attempt), int(version), state.decode(), cast(StoredStatus, status.decode()))
 
     @guarded
     async def page(self, project: str, after: tuple[float, str] | None, limit: int) -> list[StoredRun]:

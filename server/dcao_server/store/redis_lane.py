@@ -1,0 +1,180 @@
+"""One connection to Redis that all requests share: each writes when it likes, replies come in the order of the writes.
+
+Only decisions travel on it. redis-py lends a whole connection to each call, which costs 40–55 µs of the controller's
+core; this costs 8–11 µs (`benchmarks/load.py`, docs/decisions/0010), a quarter of a whole decision. It never sends
+anything twice: when the connection breaks, everything that waits fails, and the store's caller decides.
+"""
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple, cast
+
+import hiredis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+
+class Address(NamedTuple):
+    """Where a Redis listens; `path` is that of a Unix socket."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+
+class LaneOptions(NamedTuple):
+    """How to get in. `resolve` is asked before every connection: behind Sentinels the master moves."""
+
+    resolve: Callable[[], Awaitable[Address]]
+    username: str | None
+    password: str | None
+    database: int
+    tls: ssl.SSLContext | None
+    timeout: float
+    """Seconds to connect, and to wait for one reply."""
+
+
+class Lane:
+    """Sends commands over one shared connection, which is made when it is needed."""
+
+    def __init__(self, options: LaneOptions) -> None:
+        self._options = options
+        self._protocol: _Replies | None = None
+        self._connecting: asyncio.Future[_Replies] | None = None
+
+    async def execute(self, *parts: Any) -> Any:
+        """One command's reply.
+
+        Raises:
+            redis.exceptions.RedisError: as redis-py would.
+        """
+        protocol = self._protocol
+        if protocol is None or protocol.broken:
+            protocol = await self._connected()
+        try:
+            return await protocol.send(parts)
+        except ReadOnlyError:
+            protocol.fail(RedisConnectionError("the Redis we talk to has become a replica"))  # look for the new master
+            raise
+
+    def close(self) -> None:
+        """Closes the connection; what still waits fails."""
+        if self._protocol is not None:
+            self._protocol.fail(RedisConnectionError("the store was closed"))
+
+    async def _connected(self) -> "_Replies":
+        """The connection; callers at the same time share one attempt."""
+        if self._connecting is None:
+            self._connecting = asyncio.ensure_future(self._connect())
+            self._connecting.add_done_callback(self._settle)
+        return await asyncio.shield(self._connecting)
+
+    def _settle(self, attempt: "asyncio.Future[_Replies]") -> None:
+        self._connecting = None
+        if not attempt.cancelled() and attempt.exception() is None:
+            self._protocol = attempt.result()
+
+    async def _connect(self) -> "_Replies":
+        options = self._options
+        try:
+            async with asyncio.timeout(options.timeout):
+                address = await options.resolve()
+                protocol = await self._open(address)
+                if options.password is not None:
+                    user = (options.username,) if options.username else ()
+                    await protocol.send(("AUTH", *user, options.password))
+                if options.database:
+                    await protocol.send(("SELECT", str(options.database)))
+                return protocol
+        except TimeoutError as error:
+            raise RedisTimeoutError(f"no connection to Redis within {options.timeout} s") from error
+        except OSError as error:
+            raise RedisConnectionError(f"no connection to Redis: {error}") from error
+
+    async def _open(self, address: Address) -> "_Replies":
+        loop = asyncio.get_running_loop()
+        timeout = self._options.timeout
+
+        def protocol() -> _Replies:
+            return _Replies(loop, timeout)
+
+        if address.path:
+            _, made = await loop.create_unix_connection(protocol, address.path, ssl=self._options.tls)
+        else:
+            _, made = await loop.create_connection(protocol, address.host, address.port, ssl=self._options.tls)
+        return made
+
+
+class _Replies(asyncio.Protocol):
+    """Pairs replies with the futures that wait for them, oldest first."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, timeout: float) -> None:
+        self.broken = False
+        self._loop = loop
+        self._timeout = timeout
+        self._reader = hiredis.Reader()
+        self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._transport: asyncio.Transport | None = None
+        self._watch: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.fail(RedisConnectionError(f"Redis closed the connection: {exc}"))
+
+    def send(self, parts: tuple[Any, ...]) -> "asyncio.Future[Any]":
+        """Writes a command; the future holds its reply."""
+        future = self._loop.create_future()
+        if self.broken or self._transport is None:
+            future.set_exception(RedisConnectionError("the connection to Redis is closed"))
+            return future
+        self._waiting.append((future, self._loop.time() + self._timeout))
+        if self._watch is None:
+            self._watch = self._loop.call_later(self._timeout, self._check)
+        self._transport.write(hiredis.pack_command(parts))
+        return future
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
+        while (reply := self._reader.gets()) is not False:
+            future, _ = self._waiting.popleft()
+            if future.done():
+                continue  # whoever asked has gone
+            if isinstance(reply, hiredis.ReplyError):
+                future.set_exception(_error(str(reply)))
+            else:
+                future.set_result(reply)
+
+    def fail(self, error: Exception) -> None:
+        """Gives the connection up: without one reply, all later ones would go to the wrong caller."""
+        self.broken = True
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        if self._transport is not None:
+            self._transport.abort()
+        while self._waiting:
+            future, _ = self._waiting.popleft()
+            if not future.done():
+                future.set_exception(error)
+
+    def _check(self) -> None:
+        """One timer for all: is the oldest overdue?"""
+        self._watch = None
+        if not self._waiting:
+            return
+        due = self._waiting[0][1]
+        if self._loop.time() >= due:
+            self.fail(RedisTimeoutError(f"no reply from Redis within {self._timeout} s"))
+        else:
+            self._watch = self._loop.call_at(due, self._check)
+
+
+def _error(text: str) -> Exception:
+    if text.startswith("NOSCRIPT"):
+        return NoScriptError(text)
+    return ReadOnlyError(text) if text.startswith("READONLY") else ResponseError(text)
