@@ -1,0 +1,62 @@
+"""Who may import whom."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+STDLIB = set(sys.stdlib_module_names)
+FRAMEWORKS = {"torch", "jax", "jaxlib", "tensorflow", "keras", "optax", "numpy"}
+PROTO = {"dcao_proto", "pydantic"}
+SERVER = PROTO | {
+    "dcao_server", "annotated_types", "fastapi", "hiredis", "msgpack", "opentelemetry", "prometheus_client", "pyarrow",
+    "pydantic_settings",
+    "redis", "rich", "sse_starlette", "starlette", "structlog", "typer", "typing_extensions", "uvicorn", "uvloop",
+}  # fmt: skip
+CLIENT = PROTO | {"dcao_client", "httpx", "matplotlib", "plotille", "pydantic_settings", "rich", "typer"}
+EXPERIMENTS = CLIENT | FRAMEWORKS | {"dcao_experiments", "sklearn", "transformers", "scipy"}
+
+
+def imported(path: Path) -> set[str]:
+    """Top-level names that a file imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.add(node.module.partition(".")[0])
+    return names - STDLIB
+
+
+def allowed(path: Path) -> set[str]:
+    package = path.relative_to(ROOT).parts[0]
+    if package == "client":
+        # Frameworks only where curvature is measured and where values are written.
+        return CLIENT | FRAMEWORKS if {"spectrum", "hooks"} & set(path.parts) else CLIENT
+    return {"proto": PROTO, "server": SERVER, "experiments": EXPERIMENTS}[package]
+
+
+FILES = sorted(
+    path for package in ("proto", "server", "client", "experiments") for path in (ROOT / package).rglob("*.py")
+)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_imports_only_what_its_package_may(path):
+    """proto ← server, proto ← client ← experiments; nothing points back, the server never sees torch."""
+    assert imported(path) <= allowed(path)
+
+
+def test_the_probe_knows_nothing_of_the_network_nor_of_hooks():
+    """Algorithms take a matvec; they neither talk nor apply."""
+    for path in (ROOT / "client/dcao_client/spectrum").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert "dcao_client.hooks" not in text, path
+        assert "httpx" not in imported(path), path
+
+
+def test_nothing_is_called_utils():
+    """A name that says nothing is not a place."""
+    assert not [path for path in FILES if path.stem in ("utils", "helpers", "misc", "common")]
