@@ -22,12 +22,14 @@ class Worker:
         url: of the controller.
         project, run: name of the run; it is created.
         seed: of everything random.
+        key: API key, if the controller asks for one.
         spec: fields of the run's specification that differ from the defaults here.
     """
 
-    def __init__(self, url: str, project: str, run: str, *, seed: int = 0, **spec: Any) -> None:
+    def __init__(self, url: str, project: str, run: str, *, seed: int = 0, key: str | None = None, **spec: Any) -> None:
         self.path = f"/v1/projects/{project}/runs/{run}"
-        self.client = httpx.Client(base_url=url, timeout=10)
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        self.client = httpx.Client(base_url=url, timeout=10, headers=headers)
         weakref.finalize(self, self.client.close)
         self.random = random.Random(seed)
         self.rho = 4.0 + 6.0 * self.random.random()

@@ -63,7 +63,7 @@ export class Words {
   constructor() {
     this.list = h("ol", { class: "decisions", "aria-label": "Newest decisions" });
     this.tally = h("ul", { class: "tally" });
-    this.range = h("p", { class: "muted" }, "");
+    this.range = h("p", { class: "muted in-sight" }, "");
     this.element = h(
       "div",
       { class: "words" },
