@@ -10,7 +10,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 
 from dcao_client.errors import RefusedError, UnreachableError
@@ -78,6 +78,7 @@ class Courier:
         self.backlog: deque[JournalEntry] = deque(maxlen=100_000)
         self.refused: RefusedError | None = None  # for good: fenced, or another run has the name
         self._registered = False
+        self._suspicious = False  # something went wrong: what the store acknowledged may be lost
         self._ending: tuple[str, bytes] | None = None
         self._jitter = random.Random()  # noqa: S311  (not a secret; and never the global generator, which is training's)
         self._request: Request | None = None
@@ -120,6 +121,7 @@ class Courier:
         """Adds a decision that was made in-process; call it with the session's lock held."""
         if self.refused is None:
             self.backlog.append(entry)
+            self._suspicious = True
             with self._wake:
                 self._wake.notify()
 
@@ -198,6 +200,8 @@ class Courier:
             body = observation.model_copy(update={"attempt": self._lineage.attempt}).wire_json()
         reply = self._transport.send("POST", DECISIONS.format(**self._paths), body, timeout=BACKGROUND_TIMEOUT)
         decision = Decision.model_validate_json(reply.body)
+        if decision.step != observation.step:  # a confused proxy; never to be applied
+            raise UnreachableError(f"asked about step {observation.step}, got an answer about {decision.step}")
         healed_after = reply.headers.get(HEALED_AFTER_HEADER)
         if healed_after is not None:
             self._recover(int(healed_after), before=observation.step)
@@ -213,15 +217,16 @@ class Courier:
         if lineage.confirmed and run.attempt > lineage.attempt:
             raise RefusedError("fenced", 409, f"attempt {run.attempt} owns the run, this is {lineage.attempt}")
         if lineage.confirmed and run.attempt < lineage.attempt:  # the store lost the run; it gets what is left of it
-            attempt, last_step = self._take_attempt(lineage.attempt), None
+            attempt, missing = self._take_attempt(lineage.attempt), True
         elif not lineage.confirmed and (lineage.resumed or (used and not self._joins)):
-            attempt, last_step = self._take_attempt(None), None
+            attempt, missing = self._take_attempt(None), True
         else:
-            attempt, last_step = run.attempt, run.last_step
+            attempt, missing = run.attempt, self._misses(run)
         with self._lock:
             lineage.attempt, lineage.confirmed = attempt, True
-            self._requeue(-1 if last_step is None else last_step)
-        self._registered = True
+            if missing:
+                self._put_back(list(lineage.ring))
+        self._registered, self._suspicious = True, False
 
     def _take_attempt(self, number: int | None) -> int:
         path, request = ATTEMPTS.format(**self._paths), self._lineage.origin.model_copy(update={"attempt": number})
@@ -250,7 +255,7 @@ class Courier:
         """Decisions of an attempt before a rollback go first; the next attempt would fence them off."""
         with self._lock:
             of_older_attempt = bool(self.backlog) and self.backlog[0].decision.attempt < self._lineage.attempt
-        return not of_older_attempt and (not self._registered or self._failures > 0)
+        return not of_older_attempt and (not self._registered or self._suspicious or self._failures > 0)
 
     def _deliver_chunk(self) -> None:
         with self._lock:
@@ -266,6 +271,7 @@ class Courier:
         with self._lock:
             for _ in chunk:
                 self.backlog.popleft()
+            self._lineage.acknowledge(chunk)
             if not self.backlog:
                 log.info("the controller has every decision again")
                 self._on_drained()
@@ -274,14 +280,22 @@ class Courier:
         """The store lost decisions that it had acknowledged: sends those of the ring again."""
         with self._lock:
             lost = [e for e in self._lineage.ring if healed_after < e.observation.step < before]
-            self.backlog.extend(lost)
+            self._put_back(lost)
         log.warning("the controller's store lost %d decisions; sending them again", len(lost))
 
-    def _requeue(self, last_step: int) -> None:
-        """Puts what the store does not have in front of the backlog. The lock is held."""
-        queued = {entry.observation.step for entry in self.backlog}
-        missing = [e for e in self._lineage.ring if e.observation.step > last_step and e.observation.step not in queued]
-        self.backlog.extendleft(reversed(missing))
+    def _misses(self, run: Run) -> bool:
+        """Whether the store lacks something that it acknowledged: its newest step is not the newest that we know of, or
+        it holds fewer decisions than were made. A store that trims old ones is asked in vain, which does no harm."""
+        with self._lock:
+            newest = max((entry.observation.step for entry in self._lineage.ring), default=-1)
+        began = self._lineage.origin.version or 0
+        return newest > (-1 if run.last_step is None else run.last_step) or run.decisions < run.version - began
+
+    def _put_back(self, entries: Iterable[JournalEntry]) -> None:
+        """Adds acknowledged entries to the backlog again, each once and in order. The lock is held."""
+        by_place = {_place(entry): entry for entry in (*entries, *self.backlog)}
+        self.backlog.clear()
+        self.backlog.extend(by_place[place] for place in sorted(by_place))
 
     def _note(self, error: UnreachableError | RefusedError) -> None:
         if isinstance(error, RefusedError) and error.slug not in MENDABLE:
@@ -301,6 +315,10 @@ class Courier:
         pause = self._jitter.uniform(FIRST_RETRY / 2, ceiling)
         asked = error.retry_after if isinstance(error, UnreachableError) else None
         self._retry_at = time.monotonic() + max(pause, asked or 0.0)
+
+
+def _place(entry: JournalEntry) -> tuple[int, int]:
+    return entry.decision.attempt, entry.decision.step
 
 
 def _for_wire(entry: JournalEntry, attempt: int, *, first: bool, last: bool) -> JournalEntry:

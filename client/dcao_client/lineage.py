@@ -1,6 +1,7 @@
 """Where a run stands: attempt, state token, version, and the decisions of late that the controller may have lost."""
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,9 +41,11 @@ class Lineage:
         if decision.state is not None:
             self.token, self.version = decision.state, decision.version
         self.last = decision
-        entry = JournalEntry.model_construct(observation=observation, decision=decision)
-        self.ring.append(entry)
-        return entry
+        return JournalEntry.model_construct(observation=observation, decision=decision)
+
+    def acknowledge(self, entries: Iterable[JournalEntry]) -> None:
+        """Keeps what the controller says is in its history, in case its store loses it again."""
+        self.ring.extend(entries)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a restart needs to go on exactly, as plain values."""

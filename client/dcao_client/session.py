@@ -154,7 +154,9 @@ class Session:
             return decision
         with self._lock:
             entry = self._lineage.advance(observation, decision)
-            if not decision.persisted:
+            if decision.persisted:
+                self._lineage.acknowledge([entry])
+            else:
                 self._journal.append(entry)
                 courier.enqueue(entry)
         return decision

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 CHUNK = 65536
+POLL_SECONDS = 0.01
 LINGER_RESET = struct.pack("ii", 1, 0)
 """SO_LINGER with no time: closing sends RST instead of FIN."""
 
@@ -23,7 +24,7 @@ class Condition:
     delay: tuple[float, float] = (0.0, 0.0)
     """Seconds, from and to, by which a chunk is late; order is kept."""
     swallow: bool = False
-    """Chunks disappear and nobody is told, as when a cable is cut."""
+    """Chunks disappear and nobody is told, as when a cable is cut; what lost some is reset when the cable is mended."""
     truncate: float = 0.0
     """Probability that a chunk is cut short and the connection closed."""
     refuse: bool = False
@@ -120,7 +121,10 @@ class Link:
             self.chunks += 1
             condition = self.condition
             if condition.swallow:
-                continue
+                # TCP never loses a part of a stream and goes on with the rest: this connection is dead for good.
+                while self.condition.swallow:
+                    await asyncio.sleep(POLL_SECONDS)
+                raise _CutError
             if condition.delay[1]:
                 await asyncio.sleep(self._rng.uniform(*condition.delay))
             if condition.truncate and self._rng.random() < condition.truncate:

@@ -1,4 +1,4 @@
-"""Checks every record after a storm: nothing lost, nothing doubled, nothing decided in two ways, nobody kept waiting."""
+"""Checks every record after a storm: nothing lost, doubled or decided in two ways, and nobody kept waiting."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -88,6 +88,22 @@ def _judge_history(verdict: Verdict, log: Log, records: list[Record]) -> None:
     name = run_name(log.writer)
     verdict.records += len(records)
     verdict.backfilled += sum(record.origin == "backfill" for record in records)
+    for record in records:
+        if record.deviates:
+            verdict.accuse("called deviating", f"{name}: step {record.step}")
+    _judge_order(verdict, name, records)
+    stored = {record.step: {"step": record.step, **answer_of(record.decision)} for record in records}
+    for applied in log.applied:
+        found = stored.pop(applied["step"], None)
+        if found is None:
+            verdict.accuse("lost", f"{name}: step {applied['step']}")
+        elif found != applied:
+            verdict.accuse("diverging history", f"{name}: applied {applied}, recorded {found}")
+    for step in stored:
+        verdict.accuse("never applied", f"{name}: step {step}")
+
+
+def _judge_order(verdict: Verdict, name: str, records: list[Record]) -> None:
     places = [(record.attempt, record.step) for record in records]
     for before, after in pairwise(places):
         if after <= before:
@@ -98,18 +114,6 @@ def _judge_history(verdict: Verdict, log: Log, records: list[Record]) -> None:
     for step, times in Counter(record.step for record in records).items():
         if times > 1:
             verdict.accuse("doubled", f"{name}: step {step} is there in {times} attempts", times - 1)
-    stored = {record.step: {"step": record.step, **answer_of(record.decision)} for record in records}
-    for applied in log.applied:
-        found = stored.pop(applied["step"], None)
-        if found is None:
-            verdict.accuse("lost", f"{name}: step {applied['step']}")
-        elif found != applied:
-            verdict.accuse("diverging history", f"{name}: applied {applied}, recorded {found}")
-    for step in stored:
-        verdict.accuse("never applied", f"{name}: step {step}")
-    for record in records:
-        if record.deviates:
-            verdict.accuse("called deviating", f"{name}: step {record.step}")
 
 
 def read_histories(url: str, writers: Iterable[int]) -> dict[int, list[Record]]:

@@ -27,7 +27,8 @@ class Plan:
     seed: int = 1
     seconds: float = 600
     writers: int = 32
-    processes: int = 4
+    processes: int = 32
+    """Each training run is a process of its own."""
     pace: float = 0.12
     """Seconds between two decisions of a writer, on average, besides the decision itself."""
     gap: float = 3.0

@@ -1,13 +1,15 @@
 """Writers: training loops without the training, on the real client session."""
 
+import contextlib
 import json
 import logging
 import multiprocessing
+import os
 import random
 import threading
 import time
 from dataclasses import dataclass, field
-from multiprocessing.synchronize import Event
+from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ DEADLINE = 0.25
 DUPLICATE_SHARE = 0.05
 """Of the steps, how many are asked a second time, by somebody who lost the answer."""
 CALM_DECISIONS = 5
+START_SECONDS = 120
 FLUSH_SECONDS = 90
 """Above the courier's longest pause of 30 s, and time to deliver."""
 
@@ -63,20 +66,19 @@ def load_logs(folder: Path) -> list[Log]:
 
 
 class Writers:
-    """All writers, some to a process: threads of one interpreter would wait for each other, not for the controller."""
+    """All writers, one or a few to a process: threads of one interpreter wait for each other, not for an answer."""
 
     def __init__(self, jobs: list[Job]) -> None:
         context = multiprocessing.get_context("spawn")
         self._calm = context.Event()
-        self._go = context.Event()
-        self._processes = [context.Process(target=work, args=(job, self._go, self._calm)) for job in jobs]
+        self._ready = context.Barrier(len(jobs) + 1)
+        self._processes = [context.Process(target=work, args=(job, self._ready, self._calm)) for job in jobs]
 
     def start(self) -> None:
         """Lets them write; the time that the processes take to start is not part of the storm."""
         for process in self._processes:
             process.start()
-        time.sleep(3)
-        self._go.set()
+        self._ready.wait(START_SECONDS)
 
     def finish(self, seconds: float) -> None:
         """The storm is over: some calm decisions, then everything is delivered.
@@ -100,11 +102,14 @@ class Writers:
                 process.join()
 
 
-def work(job: Job, go: Event, calm: Event) -> None:
+def work(job: Job, ready: Barrier, calm: Event) -> None:
     """One process: a thread for each writer."""
+    # Training has a machine of its own: its calls must not wait for the processor that the controllers have here.
+    with contextlib.suppress(PermissionError):
+        os.nice(-10)
     logging.getLogger("dcao").setLevel(logging.ERROR)
     logging.getLogger("httpx").setLevel(logging.ERROR)
-    go.wait()
+    ready.wait(START_SECONDS)
     threads = [threading.Thread(target=write, args=(job, writer, calm), daemon=True) for writer in job.writers]
     for thread in threads:
         thread.start()

@@ -132,10 +132,11 @@ class _Replies(asyncio.Protocol):
         if self.broken or self._transport is None:
             future.set_exception(RedisConnectionError("the connection to Redis is closed"))
             return future
+        command = hiredis.pack_command(parts)  # first: nobody may wait for a reply to what could not be packed
         self._waiting.append((future, self._loop.time() + self._timeout))
         if self._watch is None:
             self._watch = self._loop.call_later(self._timeout, self._check)
-        self._transport.write(hiredis.pack_command(parts))
+        self._transport.write(command)
         return future
 
     def data_received(self, data: bytes) -> None:
