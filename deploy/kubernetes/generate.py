@@ -73,7 +73,7 @@ def dashboards(deploy: Path = DEPLOY) -> list[dict[str, Any]]:
                 "apiVersion": "v1",
                 "kind": "ConfigMap",
                 "metadata": {
-                    "name": f"dcao-dashboard-{path.stem}",
+                    "name": f"dcao-dashboard-{path.stem.removeprefix('dcao-')}",
                     "labels": {**LABELS, "grafana_dashboard": "1"},
                     "annotations": {"grafana_folder": "DCAO"},
                 },
