@@ -5,12 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dcao_client.spectrum.vectors import Space
+
 # Rows per allocation: few enough that an early stop wastes little, enough that a product is a matrix product.
 SLAB = 4
 # Columns per partial sum: single-precision sums of this length keep 1e-6 even when no term cancels (2.5e-6 at
 # eight times this); the sums of sums are float64.
 CHUNK = 1 << 12
-# Columns rotated at once by a restart: small enough to need no second basis, large enough for a matrix product.
+# Columns rotated at once by a restart: small enough to need no second basis, large enough for a matrix
+# product.
 BLOCK = 1 << 16
 
 
@@ -21,8 +24,18 @@ class Basis:
     independent, so only the recurrence's residual feels it.
     """
 
-    def __init__(self, n: int, *, dtype: torch.dtype, device: torch.device, work: torch.dtype) -> None:
+    def __init__(
+        self,
+        n: int,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        work: torch.dtype,
+        space: Space | None = None,
+    ) -> None:
+        """Rows of local length ``n``; ``space`` completes inner products when vectors are sharded over ranks."""
         self.n, self.dtype, self.device, self.work = n, dtype, device, work
+        self.space = space if space is not None else Space(n)
         self.slabs: list[Tensor] = []
         self.count = 0
         self.peak_bytes = 0
@@ -45,7 +58,8 @@ class Basis:
     def inner(self, w: Tensor) -> Tensor:
         """V w, float64 on the CPU, length ``count``."""
         w = w.to(self.device)
-        return torch.cat([_chunked(rows.to(self.work), w) for rows in self._filled()]).cpu()
+        local = torch.cat([_chunked(rows.to(self.work), w) for rows in self._filled()])
+        return self.space.reduce_(local).cpu()
 
     def subtract_(self, w: Tensor, coefficients: Tensor) -> None:
         """w ← w − Vᵀc, in place."""

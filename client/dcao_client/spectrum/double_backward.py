@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dcao_client.spectrum.problem import Problem
 from dcao_client.spectrum.ritz import FLOORS
+from dcao_client.spectrum.vectors import Space
 
 
 class DoubleBackward:
@@ -37,6 +38,7 @@ class DoubleBackward:
         problem.collective.sum_(total)
         self.loss = float(total[-1])
         self.gradient = total[:-1].clone()
+        self.space = Space(problem.layout.size)
         self.floor = FLOORS[str(layout.dtype).removeprefix("torch.")]
 
     def product(self, vector: Tensor) -> Tensor:

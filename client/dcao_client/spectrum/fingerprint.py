@@ -7,9 +7,9 @@ import hashlib
 from torch import nn
 
 
-def fingerprint(model: nn.Module, *, policy: str, examples: int, dtype: str, matvec: str, preconditioned: bool) -> str:
-    """Sixteen hex digits over train/eval mode of every module, batch policy, size, dtype, product and scaling."""
+def fingerprint(model: nn.Module, *, policy: str, examples: int, dtype: str, matrix: str, preconditioned: bool) -> str:
+    """Sixteen hex digits over train/eval mode of every module, batch policy, size, dtype, matrix and scaling."""
     modes = "".join("t" if module.training else "e" for module in model.modules())
     mode = hashlib.sha256(modes.encode()).hexdigest() if len(set(modes)) > 1 else modes[0]
-    said = "|".join((mode, policy, str(examples), dtype, matvec, "P" if preconditioned else "H"))
+    said = "|".join((mode, policy, str(examples), dtype, matrix, "P" if preconditioned else "H"))
     return hashlib.sha256(said.encode()).hexdigest()[:16]

@@ -31,15 +31,15 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
 
 
 @contextlib.contextmanager
-def isolated(model: nn.Module, *, math_attention: bool = True) -> Iterator[list[nn.Parameter]]:
+def isolated(model: nn.Module, *, aliases: bool = True) -> Iterator[list[nn.Parameter]]:
     """Borrow ``model``: yields aliases of its trainable parameters, which are what it holds inside the block.
 
-    Aliases share the weights' storage but have no gradient, no tensor hooks and no accumulator, so nothing that
-    differentiates them can touch the real ones. Buffers are clones (batch norm may update them). Backward hooks are
-    set aside; forward hooks stay, because weight norm and its like compute with them. Python attributes of every
-    module, the generators of ``torch``, ``random`` and ``numpy`` and the autocast state come back on exit, also by
-    an exception. Attention uses the math kernel (the fused ones have no second derivative), compiled code runs
-    eagerly, train and eval flags stay what they are.
+    Aliases share the weights' storage but have no gradient, no tensor hooks and no accumulator, so nothing
+    that differentiates them can touch the real ones. Buffers are clones (batch norm may update them).
+    Backward hooks are set aside; forward hooks stay, because weight norm and its like compute with them.
+    Python attributes of every module, the generators of ``torch``, ``random`` and ``numpy`` and the
+    autocast state come back on exit, also by an exception. Attention uses the math kernel (the fused ones
+    have no second derivative), compiled code runs eagerly, train and eval flags stay what they are.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(_generators_restored())
@@ -49,14 +49,13 @@ def isolated(model: nn.Module, *, math_attention: bool = True) -> Iterator[list[
         for device_type in {"cpu", *(p.device.type for p in model.parameters())}:
             if torch.amp.is_autocast_available(device_type):
                 stack.enter_context(torch.autocast(device_type, enabled=False))
-        if math_attention:
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         if hasattr(torch.compiler, "set_stance"):
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         recurrent = any(isinstance(m, nn.RNNBase) for m in model.modules())
         if recurrent and torch.backends.cudnn.is_available():  # type: ignore[no-untyped-call]
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-        yield _swap_in_aliases(model)
+        yield _swap_in_aliases(model, aliases=aliases)
 
 
 def freeze_randomness(seed: int) -> None:
@@ -130,16 +129,19 @@ def _weight_norm(g: Tensor, v: Tensor, *, dim: int) -> Tensor:
     return weight
 
 
-def _swap_in_aliases(model: nn.Module) -> list[nn.Parameter]:
-    """Replace parameters by aliases and buffers by clones in every module; ``_modules_restored`` undoes it."""
-    aliases: dict[int, nn.Parameter] = {}
+def _swap_in_aliases(model: nn.Module, *, aliases: bool) -> list[nn.Parameter]:
+    """Replace parameters by aliases and buffers by clones in every module; ``_modules_restored`` undoes it.
+
+    Without ``aliases`` the real parameters stay (sharded models communicate only those).
+    """
     clones: dict[int, Tensor] = {}
-    for real in trainable(model):
-        aliases[id(real)] = nn.Parameter(real.detach(), requires_grad=True)
+    swapped = {
+        id(real): nn.Parameter(real.detach(), requires_grad=True) if aliases else real for real in trainable(model)
+    }
     for module in model.modules():
         for name, parameter in module._parameters.items():
-            if parameter is not None and id(parameter) in aliases:
-                module._parameters[name] = aliases[id(parameter)]
+            if parameter is not None and id(parameter) in swapped:
+                module._parameters[name] = swapped[id(parameter)]
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 module._buffers[name] = clones.setdefault(id(buffer), buffer.detach().clone())
@@ -150,4 +152,4 @@ def _swap_in_aliases(model: nn.Module) -> list[nn.Parameter]:
             module._flat_weights = [getattr(module, name, None) for name in module._flat_weights_names]
         if type(module).__name__ == "_WeightNorm":
             module.__dict__["forward"] = functools.partial(_weight_norm, dim=getattr(module, "dim", 0))
-    return list(aliases.values())
+    return list(swapped.values())

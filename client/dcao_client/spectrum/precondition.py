@@ -1,9 +1,10 @@
 """The diagonal preconditioner of Adam-like optimizers, as a scaling s = P^-½ of weight space.
 
-For a frozen second moment the update is w ← w − η P⁻¹m, whose stability depends on the eigenvalues of P⁻¹H, which are
-those of the symmetric P^-½HP^-½ (Cohen et al. 2022, arXiv:2207.14484, §2; feeding the unsymmetric P⁻¹H to a
-symmetric solver gives wrong numbers). P = (1 − β₁ᵗ)(√ν̂ + ε) with the probe's own gradient folded into ν first, as
-the coming step will do it: otherwise a row that was never updated (ν = 0, P = ε) outshines everything.
+For a frozen second moment the update is w ← w − η P⁻¹m, whose stability depends on the eigenvalues of P⁻¹H,
+which are those of the symmetric P^-½HP^-½ (Cohen et al. 2022, arXiv:2207.14484, §2; feeding the unsymmetric
+P⁻¹H to a symmetric solver gives wrong numbers). P = (1 − β₁ᵗ)(√ν̂ + ε) with the probe's own gradient folded
+into ν first, as the coming step will do it: otherwise a row that was never updated (ν = 0, P = ε) outshines
+everything.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dcao_client.spectrum.sharded import local
 from dcao_client.spectrum.vectors import Layout
 
 State = dict[str, Any]
@@ -26,7 +28,7 @@ def _number(value: Any) -> float:
 
 def _moment(state: State, name: str, like: Tensor) -> Tensor:
     kept = state.get(name)
-    return kept.detach().to(torch.float64) if isinstance(kept, Tensor) else torch.zeros_like(like)
+    return local(kept.detach()).to(torch.float64) if isinstance(kept, Tensor) else torch.zeros_like(like)
 
 
 def _adam(state: State, group: Group, g: Tensor) -> Tensor:
@@ -68,7 +70,8 @@ def _adadelta(state: State, group: Group, g: Tensor) -> Tensor:
     return (second + eps).sqrt() / (_moment(state, "acc_delta", g) + eps).sqrt()
 
 
-# By class name, not by class: subclasses and look-alikes (bitsandbytes, apex, fused forks) keep the same state.
+# By class name, not by class: subclasses and look-alikes (bitsandbytes, apex, fused forks) keep the same
+# state.
 _RULES: dict[str, Callable[[State, Group, Tensor], Tensor]] = {
     "Adam": _adam,
     "AdamW": _adam,

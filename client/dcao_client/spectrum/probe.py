@@ -4,36 +4,50 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dcao_client.spectrum.basis import Basis
+from dcao_client.spectrum.along import Along, directional
 from dcao_client.spectrum.batches import count_examples, take
+from dcao_client.spectrum.choose import ACCEPT, Choice, UnavailableError, build
+from dcao_client.spectrum.critical import critical_along_gradient
+from dcao_client.spectrum.distributed import Ranks, RanksLostError
 from dcao_client.spectrum.double_backward import DoubleBackward
 from dcao_client.spectrum.fingerprint import fingerprint
 from dcao_client.spectrum.isolation import isolated, trainable, unwrap
-from dcao_client.spectrum.lanczos import Solve, Stop, lanczos
 from dcao_client.spectrum.operators import Curvature
 from dcao_client.spectrum.precondition import rule, scaling
 from dcao_client.spectrum.problem import Alone, Collective, Loss, Problem
-from dcao_client.spectrum.result import Directional, Outcome, Spectrum, Status, finite
+from dcao_client.spectrum.result import Outcome, Spectrum, Status, finite
 from dcao_client.spectrum.settings import ProbeSettings
-from dcao_client.spectrum.starts import start_vector
-from dcao_client.spectrum.vectors import Layout, dot, norm
+from dcao_client.spectrum.sharded import ShardedDifference, is_sharded, local
+from dcao_client.spectrum.solve import noise, raw_sharpness, scaled, top
+from dcao_client.spectrum.vectors import Layout
+
+# How the matrix that a kind of product stands for is named: kinds of one matrix may be compared, those of
+# two not.
+MATRIX = {
+    "double_backward": "hessian",
+    "finite_difference": "hessian",
+    "gauss_newton": "gauss_newton",
+    "critical": "critical",
+}
 
 
 class Probe:
     """Measures the top of a model's loss curvature and leaves no trace.
 
-    Not thread-safe: call it between optimizer steps, on the thread that trains.
+    Not thread-safe: call it between optimizer steps, on the thread that trains. With several ranks every
+    rank calls it, at the same step; all get the same numbers.
 
     >>> net = nn.Linear(2, 1, bias=False)
     >>> probe = Probe(net, lambda m, b: (m(b[0]) - b[1]).square().mean())
     >>> x = torch.eye(2) * torch.tensor([2.0, 1.0])
     >>> s = probe.measure((x, torch.zeros(2, 1)))
-    >>> s.status, round(s.rho, 4), round(s.gamma, 4)
+    >>> s.status, round(s.rho, 2), round(s.gamma, 2)
     ('ok', 4.0, 3.0)
     """
 
@@ -44,46 +58,79 @@ class Probe:
         *,
         optimizer: torch.optim.Optimizer | None = None,
         settings: ProbeSettings | None = None,
+        collective: Collective | None = None,
     ) -> None:
         """Attach to a model.
 
         Args:
-            model: as trained; DistributedDataParallel and torch.compile wrappers are looked through.
+            model: as trained; DistributedDataParallel and torch.compile wrappers are looked through. With
+                DistributedDataParallel this is a collective call: it makes a process group for the probe.
             loss: ``loss(model, batch)`` ↦ the mean loss over the batch's examples, unscaled.
             optimizer: read (never written) for its second moment.
             settings: the numerical choices.
+            collective: how ranks are summed over; found from the model when absent. ``Ranks(group,
+                timeout)`` is
+                what a sharded model needs.
         """
-        self.model, self.loss, self.optimizer = unwrap(model), loss, optimizer
         self.settings = settings if settings is not None else ProbeSettings()
-        self._collective: Collective = Alone()
+        self._collective: Collective = collective or Ranks.like(model, self.settings.timeout) or Alone()
+        self.model, self.loss, self.optimizer = unwrap(model), loss, optimizer
+        self.choice = Choice()
         self._probes = 0
         self._warm: tuple[Tensor, ...] = ()
+        self._guess: float | None = None
 
     @property
     def preconditioned(self) -> bool:
         """Whether rho and gamma will be those of P^-½HP^-½."""
         return self.settings.preconditioned and rule(self.optimizer) is not None
 
-    def measure(self, batch: Any, *, direction: Sequence[Tensor] | None = None) -> Spectrum:
+    def measure(self, batch: Any, *, direction: Sequence[Tensor] | None = None, groups: bool = False) -> Spectrum:
         """Measure on one batch, or on a list of micro-batches (a *list*; a tuple is one batch).
 
         Args:
             batch: what ``loss`` takes.
-            direction: an update, one tensor per trainable parameter, along which slope and curvature are wanted.
+            direction: an update, one tensor per trainable parameter, along which slope and curvature are
+                wanted. groups: the same also per parameter group of the optimizer (one product each).
 
         Raises:
-            TypeError, ValueError: the loss is not a scalar, the batch cannot be counted, nothing is trainable.
-            Exception: whatever the user's loss raises, after everything is restored.
+            TypeError, ValueError: the loss is not a scalar, the batch cannot be counted, nothing is
+                trainable. Exception: whatever the user's loss raises, after everything is restored.
         """
         began = time.perf_counter()
         batches = self._batches(batch)
-        spectrum = self._measure(batches, direction)
+        along = None if direction is None else Along(direction, groups)
+        try:
+            spectrum = self._with_problem(batches, lambda problem, real: self._measured(problem, real, along))
+        except (UnavailableError, RanksLostError) as error:
+            spectrum = Spectrum("unavailable", detail=str(error))
         self._probes += 1
-        return _replace(spectrum, seconds=time.perf_counter() - began)
+        return replace(spectrum, seconds=time.perf_counter() - began)
+
+    def track(self, batch: Any) -> Spectrum:
+        """One product: the Rayleigh quotient of the last top vector, a lower bound of λ₁ on this batch.
+
+        Two to four gradients instead of a solve. Only ``rho`` (no gamma, no bound), loss and grad_norm are
+        filled; status is "unavailable" before the first ``measure``.
+        """
+        began = time.perf_counter()
+        if not self._warm:
+            return Spectrum("unavailable", detail="there is no vector to track before the first measurement")
+        try:
+            spectrum = self._with_problem(self._batches(batch), self._tracked)
+        except (UnavailableError, RanksLostError) as error:
+            spectrum = Spectrum("unavailable", detail=str(error))
+        return replace(spectrum, seconds=time.perf_counter() - began)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs to measure exactly the same numbers."""
-        return {"version": 1, "probes": self._probes, "warm": [v.clone() for v in self._warm]}
+        """What a resumed run needs to measure exactly the same numbers (per rank when the model is sharded)."""
+        return {
+            "version": 1,
+            "probes": self._probes,
+            "warm": [v.clone() for v in self._warm],
+            "choice": self.choice.state_dict(),
+            "guess": self._guess,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from ``state_dict()``.
@@ -92,17 +139,18 @@ class Probe:
             ValueError: the state is of another version or of another model.
         """
         if state.get("version") != 1:
-            raise ValueError(
-                f"expected a probe state of version 1; got {state.get('version')!r}; drop it to start cold"
-            )
-        size = sum(p.numel() for p in trainable(self.model))
+            got = state.get("version")
+            raise ValueError(f"expected a probe state of version 1; got {got!r}; drop it to start cold")
+        size = sum(local(p).numel() for p in trainable(self.model))
         for vector in state["warm"]:
             if vector.numel() != size:
                 raise ValueError(
-                    f"expected warm vectors of length {size}, the model's trainable parameters; got {vector.numel()}"
+                    f"expected warm vectors of length {size}, the trainable parameters; got {vector.numel()}"
                 )
         self._probes = int(state["probes"])
         self._warm = tuple(v.clone() for v in state["warm"])
+        self.choice = Choice.from_state(state["choice"])
+        self._guess = state["guess"]
 
     def _batches(self, batch: Any) -> list[Any]:
         batches = list(batch) if isinstance(batch, list) else [batch]
@@ -111,175 +159,153 @@ class Probe:
         limit = self.settings.probe_batch
         return batches if limit is None else [take(one, limit) for one in batches]
 
-    def _measure(self, batches: list[Any], direction: Sequence[Tensor] | None) -> Spectrum:
+    def _with_problem(self, batches: list[Any], use: Callable[[Problem, Sequence[nn.Parameter]], Spectrum]) -> Spectrum:
+        """Borrow the model, pose the problem, use it, give the model back."""
         real = trainable(self.model)
-        layout = Layout(real)
+        sharded = is_sharded(real)
+        layout = Layout([local(p) for p in real])
         counter: Callable[[Any], int] = self.settings.examples or count_examples
         counts = [counter(one) for one in batches]
         examples = self._total(sum(counts), layout)
-        with isolated(self.model) as aliases:
+        with isolated(self.model, aliases=not sharded) as aliases:
+            weights = [count / examples for count in counts]
             problem = Problem(
-                self.model,
-                self.loss,
-                batches,
-                [count / examples for count in counts],
-                aliases,
-                layout,
-                self._collective,
-                self.settings.seed,
+                self.model, self.loss, batches, weights, aliases, layout, self._collective, self.settings.seed
             )
-            operator = self._operator(problem)
-            try:
-                return self._solve(operator, real, layout, direction, examples)
-            finally:
-                operator.close()
+            return replace(use(problem, real), examples=examples, fingerprint=self._fingerprint(layout, examples))
+
+    def _measured(self, problem: Problem, real: Sequence[nn.Parameter], along: Along | None) -> Spectrum:
+        if self.settings.matvec == "critical":
+            return self._critical(problem)
+        operator = self._operator(problem)
+        try:
+            spectrum, error = self._solve(operator, real, along)
+        finally:
+            operator.close()
+        if error <= ACCEPT or self.settings.matvec != "auto" or operator.kind != "finite_difference":
+            return spectrum
+        # The loss has become too rough for differences since they were tried: measure exactly, and try
+        # again next time.
+        self.choice = Choice()
+        exact = DoubleBackward(problem, keep=len(problem.batches) == 1)
+        try:
+            again, _ = self._solve(exact, real, along)
+        finally:
+            exact.close()
+        return replace(again, matvecs=spectrum.matvecs + again.matvecs)
 
     def _operator(self, problem: Problem) -> Curvature:
-        graph = self.settings.graph
-        keep = graph == "keep" or (graph == "auto" and len(problem.batches) == 1)
-        return DoubleBackward(problem, keep=keep)
+        if is_sharded(problem.parameters):
+            if not isinstance(self._collective, Ranks):
+                raise UnavailableError(
+                    "a sharded model needs Probe(collective=Ranks(group, timeout)) to sum over its ranks"
+                )
+            return ShardedDifference(problem, ranks=self._collective.size, step=self.choice.step)
+        return build(problem, self.settings, self.choice)
 
-    def _solve(
-        self,
-        operator: Curvature,
-        real: Sequence[nn.Parameter],
-        layout: Layout,
-        direction: Sequence[Tensor] | None,
-        examples: int,
-    ) -> Spectrum:
-        said = {"examples": examples, "matvec": operator.kind, "preconditioned": self.preconditioned}
-        said["fingerprint"] = self._fingerprint(operator, layout, examples)
-        gradient = operator.gradient
-        grad_norm, loss = finite(norm(gradient)), finite(operator.loss)
-        if grad_norm is None or loss is None:
-            return _ended(Outcome.NON_FINITE, "diverged", loss=loss, grad_norm=grad_norm, **said)
-        s = scaling(self.optimizer, real, gradient, layout) if self.preconditioned and self.optimizer else None
-        if s is not None and not bool(torch.isfinite(s).all()):
-            return _ended(Outcome.NON_FINITE, "diverged", loss=loss, grad_norm=grad_norm, **said)
-        solve = self._lanczos(operator, layout, s)
-        spent = solve.matvecs
-        sharpness, extra = self._batch_sharpness(operator, solve, s, grad_norm)
-        along, more = self._directional(operator, layout, direction)
-        raw, raw_spent = self._raw(operator, layout, s)
-        measured = {
-            "loss": loss,
-            "grad_norm": grad_norm,
-            "batch_sharpness": sharpness,
-            "directional": along,
-            "raw_rho": raw,
-            "matvecs": spent + extra + more + raw_spent,
-            "memory": solve.peak_bytes,
-            **said,
-        }
-        if solve.outcome is not Outcome.NON_FINITE:
-            self._warm = tuple(v.to(torch.bfloat16) for v in solve.vectors)
-        return _spectrum(solve, measured)
+    def _solve(self, operator: Curvature, real: Sequence[nn.Parameter], along: Along | None) -> tuple[Spectrum, float]:
+        """The spectrum, and the products' own relative error as the solve noticed it."""
+        gradient, space = operator.gradient, operator.space
+        length, loss = finite(space.norm(gradient)), finite(operator.loss)
+        said: dict[str, Any] = {"matvec": operator.kind, "preconditioned": self.preconditioned}
+        said |= {"loss": loss, "grad_norm": length}
+        if length is None or loss is None:
+            return _ended(Outcome.NON_FINITE, "diverged", said), 0.0
+        s = self._scaling(real, operator)
+        if s is not None and not space.norm(s) > 0.0:
+            return _ended(Outcome.NON_FINITE, "diverged", said), 0.0
+        eigen = top(operator, s, self._warm, self.settings, self.settings.seed * 1_000_003 + self._probes)
+        solve, spent = eigen.solve, eigen.solve.matvecs
+        if solve.outcome is Outcome.NON_FINITE or solve.found is None or solve.error is None:
+            return _ended(Outcome.NON_FINITE, "diverged", said | {"matvecs": spent}), 0.0
+        if s is None and eigen.started == "gradient" and length > 0.0:
+            said["batch_sharpness"] = None if solve.first is None else finite(solve.first)
+        elif length > 0.0:
+            unit = gradient / length
+            said["batch_sharpness"] = finite(space.dot(unit, operator.product(unit)))
+            spent += 1
+        if along is not None:
+            said["directional"], said["groups"], more = directional(operator, along, real, self.optimizer)
+            spent += more
+        if s is not None and self.settings.raw and length > 0.0:
+            said["raw_rho"], more = raw_sharpness(operator, self.settings)
+            spent += more
+        self._warm = tuple(v.to(torch.bfloat16) for v in solve.vectors)
+        said |= {"matvecs": spent, "memory": solve.peak_bytes}
+        return _spectrum(solve, said), noise(solve)
 
-    def _lanczos(self, operator: Curvature, layout: Layout, s: Tensor | None) -> Solve:
-        generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self._probes)
-        kind = self.settings.start
-        gradient = operator.gradient if s is None else s * operator.gradient
-        start = start_vector("combined" if kind == "auto" else kind, gradient, self._warm, generator)
-        stop = Stop(self.settings.rho_tol, self.settings.gamma_tol, self.settings.gamma_floor, floor=operator.floor)
-        return lanczos(
-            operator.product if s is None else lambda v: operator.product(s * v).mul_(s),
-            start,
-            max_matvecs=self.settings.max_matvecs,
-            stop=stop,
-            generator=generator,
-            basis=self._basis(layout),
-            max_basis=self.settings.max_basis,
+    def _scaling(self, real: Sequence[nn.Parameter], operator: Curvature) -> Tensor | None:
+        if not self.preconditioned or self.optimizer is None:
+            return None
+        return scaling(self.optimizer, real, operator.gradient, Layout([local(p) for p in real]))
+
+    def _tracked(self, problem: Problem, real: Sequence[nn.Parameter]) -> Spectrum:
+        operator = self._operator(problem)
+        try:
+            s, space = self._scaling(real, operator), operator.space
+            vector = self._warm[0].to(operator.gradient)
+            vector = vector / space.norm(vector)
+            quotient = finite(space.dot(vector, scaled(operator, s)(vector)))
+            said: dict[str, Any] = {
+                "loss": finite(operator.loss),
+                "grad_norm": finite(space.norm(operator.gradient)),
+                "matvecs": 1,
+            }
+            kind = operator.kind
+        finally:
+            operator.close()
+        status: Status = "diverged" if quotient is None else "ok"
+        return Spectrum(status, rho=quotient, matvec=kind, preconditioned=self.preconditioned, **said)
+
+    def _critical(self, problem: Problem) -> Spectrum:
+        """Forward passes along −g; ``rho`` is the critical sharpness, there is no gap."""
+        found = critical_along_gradient(problem, self._guess)
+        if found is None:
+            return Spectrum("diverged", Outcome.NON_FINITE, matvec="critical", detail=Outcome.NON_FINITE.sentence)
+        loss, length, result = found
+        if result.sharpness is None:
+            detail = "no step along the gradient raises the loss: it is flat or unbounded here"
+            return Spectrum("breakdown", loss=loss, grad_norm=length, matvec="critical", detail=detail)
+        self._guess = result.step
+        return Spectrum(
+            "ok", rho=result.sharpness, loss=loss, grad_norm=length, matvec="critical", matvecs=result.forwards
         )
 
-    def _basis(self, layout: Layout) -> Basis:
-        kind = self.settings.basis
-        dtype = torch.bfloat16 if kind.endswith("bf16") else layout.dtype
-        device = torch.device("cpu") if kind.startswith("cpu") else layout.device
-        return Basis(layout.size, dtype=dtype, device=device, work=layout.dtype)
-
-    def _batch_sharpness(
-        self, operator: Curvature, solve: Solve, s: Tensor | None, grad_norm: float
-    ) -> tuple[float | None, int]:
-        """gᵀHg/gᵀg: the first Rayleigh quotient when the solve started from g, else one product more."""
-        if grad_norm == 0.0:
-            return None, 0
-        cold = self.settings.start in ("auto", "gradient", "combined", "warm") and not self._warm
-        if s is None and (self.settings.start == "gradient" or cold):
-            return (None if solve.first is None else finite(solve.first)), 0
-        unit = operator.gradient / grad_norm
-        return finite(dot(unit, operator.product(unit))), 1
-
-    def _directional(
-        self, operator: Curvature, layout: Layout, direction: Sequence[Tensor] | None
-    ) -> tuple[Directional | None, int]:
-        if direction is None:
-            return None, 0
-        if [d.shape for d in direction] != layout.shapes:
-            raise ValueError("expected a direction with one tensor per trainable parameter, in parameters() order")
-        u = layout.flatten(list(direction))
-        slope, curvature = finite(-dot(operator.gradient, u)), finite(dot(u, operator.product(u)))
-        return (None if slope is None or curvature is None else Directional(slope, curvature)), 1
-
-    def _raw(self, operator: Curvature, layout: Layout, s: Tensor | None) -> tuple[float | None, int]:
-        if s is None or not self.settings.raw or norm(operator.gradient) == 0.0:
-            return None, 0
-        generator = torch.Generator().manual_seed(self.settings.seed)
-        stop = Stop(self.settings.rho_tol, floor=operator.floor, gap=False)
-        solve = lanczos(
-            operator.product,
-            operator.gradient,
-            max_matvecs=self.settings.max_matvecs,
-            stop=stop,
-            generator=generator,
-            basis=self._basis(layout),
-            max_basis=self.settings.max_basis,
-            want=0,
-        )
-        value = None if solve.found is None or not solve.found.values.size else finite(float(solve.found.values[0]))
-        return value, solve.matvecs
-
-    def _fingerprint(self, operator: Curvature, layout: Layout, examples: int) -> str:
+    def _fingerprint(self, layout: Layout, examples: int) -> str:
+        kind = self.settings.matvec if self.settings.matvec != "auto" else self.choice.kind
         return fingerprint(
             self.model,
             policy=self.settings.batch_policy,
             examples=examples,
             dtype=",".join(sorted({str(d) for d in layout.dtypes})),
-            matvec=operator.kind,
+            matrix=MATRIX[kind or "double_backward"],
             preconditioned=self.preconditioned,
         )
 
     def _total(self, count: int, layout: Layout) -> int:
-        total = torch.tensor([float(count)], dtype=torch.float64)
+        total = torch.tensor([float(count)], dtype=torch.float64, device=layout.device)
         self._collective.sum_(total)
         if total.item() < 1:
             raise ValueError("expected at least one example in the batch; got none")
         return int(total.item())
 
 
-def _replace(spectrum: Spectrum, **changes: Any) -> Spectrum:
-    from dataclasses import replace
-
-    return replace(spectrum, **changes)
+def _ended(outcome: Outcome, status: Status, said: dict[str, Any]) -> Spectrum:
+    return Spectrum(status, outcome, detail=outcome.sentence, **said)
 
 
-def _ended(outcome: Outcome, status: Status, **measured: Any) -> Spectrum:
-    return Spectrum(status, outcome, detail=outcome.sentence, **measured)
-
-
-def _spectrum(solve: Solve, measured: dict[str, Any]) -> Spectrum:
-    if solve.outcome is Outcome.NON_FINITE or solve.found is None or solve.error is None:
-        return _ended(Outcome.NON_FINITE, "diverged", **measured)
+def _spectrum(solve: Any, said: dict[str, Any]) -> Spectrum:
     theta, error = solve.found.values, solve.error
     if len(theta) < 2:
-        return _ended(Outcome.BREAKDOWN, "breakdown", rho=float(theta[0]), rho_bound=error.rho, **measured)
+        return _ended(Outcome.BREAKDOWN, "breakdown", said | {"rho": float(theta[0]), "rho_bound": error.rho})
     return Spectrum(
         "ok",
         solve.outcome,
         rho=float(theta[0]),
-        gamma=float(theta[0] - theta[1]),
-        rho_bound=error.rho,
-        gamma_bound=error.gamma,
+        gamma=max(0.0, float(theta[0] - theta[1])),
+        rho_bound=finite(error.rho),
+        gamma_bound=finite(error.gamma),
         lambda_min=float(theta[-1]),
-        lambda_min_bound=error.minimum,
-        **measured,
+        lambda_min_bound=finite(error.minimum),
+        **said,
     )

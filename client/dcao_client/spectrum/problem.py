@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -36,6 +36,7 @@ class Problem:
         model: what the loss is called with (unwrapped, holding the aliases).
         weights: each micro-batch's share of all examples of all ranks.
         parameters: the tensors to differentiate by.
+        by_backward: not empty once ``autograd.grad`` was found to be refused.
     """
 
     model: nn.Module
@@ -46,6 +47,7 @@ class Problem:
     layout: Layout
     collective: Collective
     seed: int
+    by_backward: list[bool] = field(default_factory=list)
 
     def value(self, index: int) -> Tensor:
         """The mean loss of one micro-batch under its frozen randomness.
@@ -61,6 +63,28 @@ class Problem:
                 f"expected loss(model, batch) to return a scalar tensor, the mean over the batch; got {got}"
             )
         return value.reshape(())
+
+    def first_order(self, index: int) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """One micro-batch's loss and gradient, without a graph.
+
+        By ``backward`` on the aliases where ``autograd.grad`` is refused (reentrant checkpointing).
+        """
+        if not self.by_backward:
+            try:
+                value = self.value(index)
+                return value.detach(), self.gradients(value, create_graph=False)
+            except RuntimeError as error:
+                if "checkpoint" not in str(error).lower():
+                    raise
+                self.by_backward.append(True)
+        for parameter in self.parameters:
+            parameter.grad = None
+        value = self.value(index)
+        value.backward()  # type: ignore[no-untyped-call]
+        found = tuple(torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters)
+        for parameter in self.parameters:
+            parameter.grad = None
+        return value.detach(), found
 
     def gradients(self, value: Tensor, *, create_graph: bool) -> tuple[Tensor, ...]:
         """∂value/∂parameters, zeros where a parameter is unused. Touches no ``.grad``."""

@@ -9,7 +9,7 @@ from dcao_client.spectrum.lanczos import Solve, Stop, lanczos
 from dcao_client.spectrum.lanczos_plain import lanczos_plain
 from dcao_client.spectrum.result import Outcome
 
-NEVER = Stop(rho_tol=1e-15, gamma_tol=1e-15, gamma_floor=0.0, floor=0.0)
+NEVER = Stop(rho_tol=0.0, gamma_tol=0.0, gamma_floor=0.0, floor=1e-300)
 
 
 def _spectrum(ratio: float, n: int = 4000) -> torch.Tensor:

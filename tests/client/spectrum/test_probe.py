@@ -124,7 +124,7 @@ def test_a_single_parameter_has_a_sharpness_but_no_gap() -> None:
     model = nn.Linear(1, 1, bias=False)
     spectrum = Probe(model, lambda m, b: m(b).square().mean()).measure(torch.full((4, 1), 2.0))
     assert spectrum.status == "breakdown"
-    assert spectrum.rho == pytest.approx(8.0)
+    assert spectrum.rho == pytest.approx(8.0, rel=1e-3)
     assert spectrum.gamma is None
 
 

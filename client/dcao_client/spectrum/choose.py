@@ -1,0 +1,181 @@
+"""Which kind of product this model gets: found by trying, once, and remembered."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from dcao_client.spectrum.double_backward import DoubleBackward
+from dcao_client.spectrum.finite_difference import FiniteDifference
+from dcao_client.spectrum.gauss_newton import GaussNewton
+from dcao_client.spectrum.kinks import KinksMovedError
+from dcao_client.spectrum.operators import Curvature
+from dcao_client.spectrum.problem import Problem
+from dcao_client.spectrum.settings import MatvecKind, ProbeSettings
+from dcao_client.spectrum.vectors import norm
+
+# A one-sided difference may differ from double backward by this much along the gradient; the top
+# eigenvalues are then right to a quarter of it, and what is worse is polished. Measured: 1e-3 without batch
+# norm, 1e-2 with it.
+ACCEPT = 0.03
+# Two step lengths of a network with kinks differ by a sixth or more; of a smooth one by the truncation,
+# below this.
+SMOOTH = 0.05
+# Step lengths tried, as factors on the default one.
+FACTORS = (1.0, 4.0, 16.0)
+# Tighter tolerances than this need exact products.
+TIGHTEST = 1e-3
+
+# What a model's autograd says when it cannot do what is asked; anything else is a bug and is raised.
+CANNOT = (RuntimeError, NotImplementedError, KinksMovedError)
+
+
+Made = TypeVar("Made")
+
+
+class UnavailableError(RuntimeError):
+    """No kind of product works here; the text says why for each."""
+
+
+@dataclass(slots=True)
+class Choice:
+    """What was chosen, kept in ``Probe.state_dict``."""
+
+    kind: MatvecKind | None = None
+    step: float | None = None
+    error: float | None = None
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"kind": self.kind, "step": self.step, "error": self.error, "reasons": dict(self.reasons)}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Choice:
+        return cls(state["kind"], state["step"], state["error"], dict(state["reasons"]))
+
+
+def keep_graph(problem: Problem, settings: ProbeSettings) -> bool:
+    """Whether graphs are held between products."""
+    return settings.graph == "keep" or (settings.graph == "auto" and len(problem.batches) == 1)
+
+
+def build(problem: Problem, settings: ProbeSettings, choice: Choice) -> Curvature:
+    """The curvature operator at this point, of the remembered kind or of one found now.
+
+    Raises:
+        UnavailableError: nothing works, or the one kind asked for does not.
+    """
+    kind = settings.matvec if settings.matvec != "auto" else choice.kind
+    if kind is None:
+        return _try_all(problem, settings, choice)
+    if kind == "double_backward":
+        return DoubleBackward(problem, keep=keep_graph(problem, settings))
+    if kind == "gauss_newton":
+        return GaussNewton(problem)
+    if kind == "finite_difference":
+        if choice.step is None and not settings.force:
+            return _checked_difference(problem, settings, choice)
+        return FiniteDifference(problem, step=choice.step)
+    raise UnavailableError("critical sharpness has no products; the probe measures it without an operator")
+
+
+def _try_all(problem: Problem, settings: ProbeSettings, choice: Choice) -> Curvature:
+    problem.first_order(0)  # a loss that has no gradient at all is the user's error, and is raised as such
+    exact = _attempt(choice, "double_backward", lambda: _exact(problem, settings))
+    difference = None
+    if settings.rho_tol >= TIGHTEST and _single_precision(problem):
+        difference = _attempt(choice, "finite_difference", lambda: FiniteDifference(problem))
+    if exact is not None:
+        operator, unit, image = exact
+        if difference is not None and _calibrate(difference, unit, image, choice) <= ACCEPT:
+            operator.close()
+            choice.kind = "finite_difference"
+            return difference
+        choice.kind, choice.step = "double_backward", None
+        return operator
+    if difference is not None and (settings.force or _self_consistent(difference, choice)):
+        choice.kind = "finite_difference"
+        return difference
+    newton = _attempt(choice, "gauss_newton", lambda: GaussNewton(problem))
+    if newton is not None:
+        choice.kind = "gauss_newton"
+        return newton
+    raise UnavailableError("; ".join(f"{kind}: {why}" for kind, why in choice.reasons.items()))
+
+
+def _attempt(choice: Choice, kind: str, make: Callable[[], Made]) -> Made | None:
+    try:
+        return make()
+    except CANNOT as error:
+        choice.reasons[kind] = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        return None
+
+
+def _exact(problem: Problem, settings: ProbeSettings) -> tuple[DoubleBackward, Tensor, Tensor]:
+    """Double backward, a unit vector and its image: building succeeds where the product then fails."""
+    operator = DoubleBackward(problem, keep=keep_graph(problem, settings))
+    unit = _unit(operator.gradient)
+    return operator, unit, operator.product(unit)
+
+
+def _unit(gradient: Tensor) -> Tensor:
+    length = norm(gradient)
+    if length > 0.0 and bool(torch.isfinite(gradient).all()):
+        return gradient / length
+    return torch.full_like(gradient, gradient.numel() ** -0.5)
+
+
+def _single_precision(problem: Problem) -> bool:
+    return all(dtype is torch.float32 for dtype in problem.layout.dtypes)
+
+
+def _calibrate(operator: FiniteDifference, unit: Tensor, image: Tensor, choice: Choice) -> float:
+    """Try step lengths against a known product; keep the best. Its relative error."""
+    scale = norm(image)
+    if scale == 0.0:
+        return float("inf")
+    base, best = operator.step, (float("inf"), operator.step)
+    for factor in FACTORS:
+        operator.step = base * factor
+        error = norm(operator.product(unit) - image) / scale
+        if math.isfinite(error):
+            best = min(best, (error, operator.step))
+    choice.error, choice.step = best if math.isfinite(best[0]) else (None, None)
+    operator.step = best[1]
+    return best[0]
+
+
+def _self_consistent(operator: FiniteDifference, choice: Choice) -> bool:
+    """Without a reference: two step lengths must agree, or the network has kinks that could not be held."""
+    unit = _unit(operator.gradient)
+    base = operator.step
+    operator.central = True
+    images = []
+    for factor in FACTORS[1:]:
+        operator.step = base * factor
+        images.append(operator.product(unit))
+    scale = norm(images[0])
+    error = norm(images[0] - images[1]) / scale if scale > 0 else float("inf")
+    operator.step = choice.step = base * FACTORS[1]
+    choice.error = error if math.isfinite(error) else None
+    operator.central = False
+    if not error <= SMOOTH:
+        choice.step = None
+        choice.reasons["finite_difference"] = (
+            f"two step lengths disagree by {error:.0%}: the network has kinks that cannot be held; "
+            "ProbeSettings(force=True) uses it all the same"
+        )
+        return False
+    return True
+
+
+def _checked_difference(problem: Problem, settings: ProbeSettings, choice: Choice) -> FiniteDifference:
+    operator = FiniteDifference(problem)
+    if not _self_consistent(operator, choice):
+        raise UnavailableError(choice.reasons["finite_difference"])
+    return operator

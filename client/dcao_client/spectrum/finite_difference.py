@@ -1,0 +1,94 @@
+"""Hessian-vector products from differences of ordinary gradients, with every kink held.
+
+Cost in units of one gradient: 1 for the point itself, then 1 per product (one-sided), against 2.2 for double
+backward, at a gradient's own memory plus the recorded masks. Works with fused attention, reentrant
+checkpointing and anything else that has a first derivative.
+
+Accuracy: a step h along a unit vector costs h/2·‖D³L‖ of truncation and about 1e-7·‖g‖/h of rounding; at
+    the best h (about 2e-5·‖w‖ in float32) products are right to 1e-3 to 5e-3 and the top eigenvalues to
+    about a quarter of that. Not for half-precision parameters or autocast forwards, whose rounding exceeds
+    the difference; not for λ_min of networks whose edge is small beside λ₁.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dcao_client.spectrum.kinks import FrozenKinks
+from dcao_client.spectrum.problem import Problem
+from dcao_client.spectrum.vectors import Space, norm
+
+# Step length as a fraction of ‖w‖, measured best on convolutional, residual, attention and dense networks
+# alike within a factor of three; the float64 value scales with the square root of the unit roundoff.
+STEP = {torch.float32: 2e-5, torch.float64: 1e-9}
+
+
+class FiniteDifference:
+    """H v ≈ (g(w + h v) − g(w))/h, or central with both sides (two gradients, error h² instead of h)."""
+
+    kind = "finite_difference"
+
+    def __init__(
+        self, problem: Problem, *, step: float | None = None, central: bool = False, held: bool = True
+    ) -> None:
+        """Evaluate the gradient at the point itself and record its kinks.
+
+        Args:
+            step: length of the shift in weight space; by default a fraction of ‖w‖.
+            held: replay the kinks; without it the product is wrong for networks that have any.
+        """
+        self.problem, self.central = problem, central
+        self.points = [p.detach() for p in problem.parameters]
+        layout = problem.layout
+        length = norm(layout.flatten(self.points))
+        self.step = step if step is not None else STEP[layout.dtype] * (length or 1.0)
+        self.kinks = [FrozenKinks() if held else None for _ in problem.weights]
+        total = self._evaluate(first=True)
+        self.loss, self.gradient = float(total[-1]), total[:-1].clone()
+        self.space = Space(problem.layout.size)
+        self.floor = 1e-4 if layout.dtype is torch.float32 else 1e-7
+
+    def product(self, vector: Tensor) -> Tensor:
+        length = norm(vector)
+        if length == 0.0:
+            return torch.zeros_like(vector)
+        h = self.step / length
+        pieces = self.problem.layout.unflatten(vector)
+        try:
+            self._shift(pieces, h)
+            out = self._evaluate()[:-1]
+            if not self.central:
+                return out.sub_(self.gradient).div_(h)
+            self._shift(pieces, -h)
+            return out.sub_(self._evaluate()[:-1]).div_(2 * h)
+        finally:
+            for alias, point in zip(self.problem.parameters, self.points, strict=True):
+                alias.data = point
+
+    def close(self) -> None:
+        for kinks in self.kinks:
+            if kinks is not None:
+                kinks.tape.clear()
+
+    def _shift(self, pieces: list[Tensor], h: float) -> None:
+        """Point the aliases at shifted copies; the weights themselves are never written."""
+        for alias, point, piece in zip(self.problem.parameters, self.points, pieces, strict=True):
+            alias.data = point.add(piece, alpha=h)
+
+    def _evaluate(self, *, first: bool = False) -> Tensor:
+        """The gradient and, last, the loss, summed over micro-batches and ranks."""
+        layout = self.problem.layout
+        total: Tensor | None = None
+        for index, weight in enumerate(self.problem.weights):
+            kinks = self.kinks[index]
+            if kinks is None:
+                value, gradients = self.problem.first_order(index)
+            else:
+                with kinks.recording() if first else kinks.replaying():
+                    value, gradients = self.problem.first_order(index)
+            local = layout.flatten([*gradients, value])
+            total = local.mul_(weight) if total is None else total.add_(local, alpha=weight)
+        assert total is not None  # noqa: S101  (there is at least one micro-batch)
+        self.problem.collective.sum_(total)
+        return total

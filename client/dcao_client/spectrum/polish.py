@@ -1,0 +1,58 @@
+"""One accurate Rayleigh–Ritz step on vectors that an inexact product found.
+
+One-sided differences are cheap enough to build a Krylov space with and too noisy for its values where batch
+norm amplifies rounding. The top vectors they find are good to the noise, so their Rayleigh quotients under
+an accurate product are good to its square, and the residuals are true ones: A y − θ y with the accurate A.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dcao_client.spectrum.lanczos import NOISE, Matvec, Solve
+from dcao_client.spectrum.ritz import Ritz, bounds
+from dcao_client.spectrum.vectors import Space
+
+
+def polish(accurate: Matvec, solve: Solve, floor: float, space: Space) -> Solve:
+    """The solve with its top two values, vectors and bounds recomputed by ``accurate``; two products more.
+
+    Lower Ritz values stay those of the solve; they only serve to separate λ₂ from the rest.
+    """
+    if solve.found is None or len(solve.vectors) < 2:
+        return solve
+    vectors = _orthonormal(solve.vectors, space)
+    images = [accurate(v) for v in vectors]
+    small = np.array([[space.dot(v, image) for image in images] for v in vectors])
+    theta, turn = np.linalg.eigh((small + small.T) / 2)
+    theta, turn = theta[::-1].copy(), turn[:, ::-1].copy()
+    turned = [_mix(vectors, turn[:, i]) for i in range(2)]
+    moved = [_mix(images, turn[:, i]) for i in range(2)]
+    residuals = [space.norm(moved[i] - theta[i] * turned[i]) for i in range(2)]
+    noise = NOISE * solve.asymmetry
+    rest = solve.found.values[2:]
+    below = solve.found.residuals[2:] + noise
+    values = np.concatenate([theta, np.minimum(rest, theta[1])])
+    found = Ritz(values, solve.found.coefficients, np.concatenate([residuals, below]))
+    error = bounds(found, floor)
+    if len(rest):
+        error = replace(error, minimum=max(error.minimum, noise))
+    return replace(solve, found=found, error=error, vectors=tuple(turned), matvecs=solve.matvecs + 2)
+
+
+def _orthonormal(vectors: Sequence[Tensor], space: Space) -> list[Tensor]:
+    first = vectors[0] / space.norm(vectors[0])
+    second = vectors[1] - space.dot(first, vectors[1]) * first
+    return [first, second / space.norm(second)]
+
+
+def _mix(vectors: Sequence[Tensor], coefficients: np.ndarray) -> Tensor:
+    out = torch.zeros_like(vectors[0])
+    for vector, c in zip(vectors, coefficients, strict=True):
+        out.add_(vector, alpha=float(c))
+    return out

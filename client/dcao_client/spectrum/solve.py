@@ -1,0 +1,113 @@
+"""From an operator to eigenvalues: scaling, start, solver, polish, and the second solve for the raw λ₁."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dcao_client.spectrum.basis import Basis
+from dcao_client.spectrum.finite_difference import FiniteDifference
+from dcao_client.spectrum.lanczos import NOISE, Matvec, Solve, Stop, lanczos
+from dcao_client.spectrum.operators import Curvature
+from dcao_client.spectrum.polish import polish
+from dcao_client.spectrum.result import Outcome
+from dcao_client.spectrum.settings import ProbeSettings, StartKind
+from dcao_client.spectrum.starts import start_vector
+
+# "auto": what needed the fewest products in the median over trainings on images and text
+# (benchmarks/probe_starts.py).
+COLD: StartKind = "gradient"
+WARM: StartKind = "combined"
+
+
+@dataclass(frozen=True, slots=True)
+class Eigen:
+    """A solve, and what it cost in products of the operator."""
+
+    solve: Solve
+    started: StartKind
+
+
+def scaled(operator: Curvature, s: Tensor | None) -> Matvec:
+    """v ↦ S A S v."""
+    return operator.product if s is None else lambda v: operator.product(s * v).mul_(s)
+
+
+def new_basis(operator: Curvature, settings: ProbeSettings) -> Basis:
+    """An empty basis of the kind asked for."""
+    like, kind = operator.gradient, settings.basis
+    return Basis(
+        like.numel(),
+        dtype=torch.bfloat16 if kind.endswith("bf16") else like.dtype,
+        device=torch.device("cpu") if kind.startswith("cpu") else like.device,
+        work=like.dtype,
+        space=operator.space,
+    )
+
+
+def top(operator: Curvature, s: Tensor | None, warm: Sequence[Tensor], settings: ProbeSettings, seed: int) -> Eigen:
+    """λ₁, λ₂ and their vectors."""
+    generator = torch.Generator().manual_seed(seed)
+    kind: StartKind = settings.start if settings.start != "auto" else (WARM if warm else COLD)
+    gradient = operator.gradient if s is None else s * operator.gradient
+    inexact = isinstance(operator, FiniteDifference) and not operator.central
+    stop = Stop(settings.rho_tol, settings.gamma_tol, settings.gamma_floor, floor=operator.floor, polished=inexact)
+    solve = lanczos(
+        scaled(operator, s),
+        start_vector(kind, gradient, warm, generator, operator.space),
+        max_matvecs=settings.max_matvecs,
+        stop=stop,
+        generator=generator,
+        basis=new_basis(operator, settings),
+        max_basis=settings.max_basis,
+    )
+    if inexact and _too_noisy(solve, stop):
+        assert isinstance(operator, FiniteDifference)  # noqa: S101  (``inexact`` says so)
+        solve = _polished(operator, s, solve)
+    cold = not warm or kind == "gradient"
+    return Eigen(solve, "gradient" if cold and kind != "random" else kind)
+
+
+def raw_sharpness(operator: Curvature, settings: ProbeSettings) -> tuple[float | None, int]:
+    """λ₁ of the unscaled operator, to ``rho_tol``, from the gradient; and the products it took."""
+    solve = lanczos(
+        operator.product,
+        operator.gradient,
+        max_matvecs=settings.max_matvecs,
+        stop=Stop(settings.rho_tol, floor=operator.floor, gap=False),
+        generator=torch.Generator().manual_seed(settings.seed),
+        basis=new_basis(operator, settings),
+        max_basis=settings.max_basis,
+        want=0,
+    )
+    if solve.found is None or solve.outcome is Outcome.NON_FINITE:
+        return None, solve.matvecs
+    return float(solve.found.values[0]), solve.matvecs
+
+
+def noise(solve: Solve) -> float:
+    """The products' own error relative to the largest Ritz value, as the projected matrix's asymmetry shows it."""
+    scale = solve.found.scale if solve.found is not None else 0.0
+    return NOISE * solve.asymmetry / scale if scale > 0 else 0.0
+
+
+def _too_noisy(solve: Solve, stop: Stop) -> bool:
+    if solve.found is None or solve.error is None or len(solve.found.values) < 2:
+        return False
+    return solve.outcome is Outcome.CONVERGED and not stop.met(solve.found, solve.error)
+
+
+def _polished(operator: FiniteDifference, s: Tensor | None, solve: Solve) -> Solve:
+    step, operator.central = operator.step, True
+    operator.step = step * CENTRAL
+    try:
+        return polish(scaled(operator, s), solve, operator.floor, operator.space)
+    finally:
+        operator.step, operator.central = step, False
+
+
+# The best central step is longer than the best one-sided one: its truncation is of second order.
+CENTRAL = 3.0
