@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 CHUNK = 65536
-POLL_SECONDS = 0.01
 LINGER_RESET = struct.pack("ii", 1, 0)
 """SO_LINGER with no time: closing sends RST instead of FIN."""
 
@@ -24,7 +23,7 @@ class Condition:
     delay: tuple[float, float] = (0.0, 0.0)
     """Seconds, from and to, by which a chunk is late; order is kept."""
     swallow: bool = False
-    """Chunks disappear and nobody is told, as when a cable is cut; what lost some is reset when the cable is mended."""
+    """Chunks disappear and nobody is told, as when a cable is cut; a connection that lost some is reset afterwards."""
     truncate: float = 0.0
     """Probability that a chunk is cut short and the connection closed."""
     refuse: bool = False
@@ -71,7 +70,8 @@ class Link:
     """One listening port in front of some targets."""
 
     def __init__(self, targets: list[tuple[str, int]], rng: random.Random, links: Links) -> None:
-        self.condition = GOOD
+        self._condition = GOOD
+        self._mended = asyncio.Event()
         self.port = 0
         self.chunks = 0
         self._targets = targets
@@ -84,6 +84,21 @@ class Link:
         """Takes a free port of the loopback."""
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
+
+    @property
+    def condition(self) -> Condition:
+        """How bad it is now; to be set from any thread."""
+        return self._condition
+
+    @condition.setter
+    def condition(self, condition: Condition) -> None:
+        self._links.run(self._become(condition))
+
+    async def _become(self, condition: Condition) -> None:
+        self._condition = condition
+        if not condition.swallow:
+            self._mended.set()
+            self._mended = asyncio.Event()
 
     def reset(self) -> None:
         """Cuts every open connection with a RST."""
@@ -119,11 +134,10 @@ class Link:
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         while chunk := await source.read(CHUNK):
             self.chunks += 1
-            condition = self.condition
+            condition = self._condition
             if condition.swallow:
                 # TCP never loses a part of a stream and goes on with the rest: this connection is dead for good.
-                while self.condition.swallow:
-                    await asyncio.sleep(POLL_SECONDS)
+                await self._mended.wait()
                 raise _CutError
             if condition.delay[1]:
                 await asyncio.sleep(self._rng.uniform(*condition.delay))

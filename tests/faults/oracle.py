@@ -28,6 +28,8 @@ class Verdict:
     in_process: int = 0
     backfilled: int = 0
     longest_wait: float = 0.0
+    late: int = 0
+    """Calls past the deadline and its grace, those included that only lacked a processor."""
     violations: Counter[str] = field(default_factory=Counter)
     shown: dict[str, list[str]] = field(default_factory=dict)
 
@@ -67,9 +69,13 @@ def _judge_calls(verdict: Verdict, log: Log) -> None:
     verdict.longest_wait = max(verdict.longest_wait, *log.waits, 0.0)
     for text in log.raised:
         verdict.accuse("raised into training", f"{name}: {text}")
-    for wait in log.waits:
-        if wait > DEADLINE + GRACE:
-            verdict.accuse("past the deadline", f"{name}: {wait:.3f} s")
+    for number, wait in enumerate(log.waits):
+        if wait <= DEADLINE + GRACE:
+            continue
+        starved = log.starved.get(number, 0.0)
+        verdict.late += 1
+        if wait - starved > DEADLINE + GRACE:
+            verdict.accuse("past the deadline", f"{name}: {wait:.3f} s, of them {starved:.3f} s without a processor")
     for text in log.diverging:
         verdict.accuse("diverging replies", f"{name}: {text}")
     if not log.delivered:
@@ -145,7 +151,7 @@ def stream_lengths(redis_port: int) -> int:
 def failures_in(logs: Iterable[Path]) -> list[str]:
     """Lines of the controllers' logs that speak of a bug rather than of a fault: a request that failed inside."""
     return [
-        f"{path.name}: {line[:2000]}"
+        f"{path.name}: {line[:120]} … {line[-600:]}"
         for path in logs
         for line in path.read_text(errors="replace").splitlines()
         if '"request failed"' in line or (line.startswith("Traceback") or "Task exception was never retrieved" in line)

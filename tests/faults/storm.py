@@ -59,6 +59,8 @@ class Outcome:
             "decided_in_process": self.verdict.in_process,
             "backfilled": self.verdict.backfilled,
             "steps_asked_twice": self.verdict.duplicates_asked,
+            "calls_past_deadline_for_lack_of_processor": self.verdict.late
+            - self.verdict.violations["past the deadline"],
             "longest_call_ms": round(self.verdict.longest_wait * 1000, 1),
             "violations": dict(self.verdict.violations),
             "shown": self.verdict.shown,

@@ -51,6 +51,8 @@ class Log:
     """A second question about a step that was answered otherwise than the first."""
     raised: list[str] = field(default_factory=list)
     waits: list[float] = field(default_factory=list)
+    starved: dict[int, float] = field(default_factory=dict)
+    """Of calls past the deadline, by number: seconds for which the writer could have run, but had no processor."""
     duplicates: int = 0
     in_process: int = 0
     delivered: bool = False
@@ -62,7 +64,10 @@ class Log:
 
 def load_logs(folder: Path) -> list[Log]:
     """The logs of all writers."""
-    return [Log(**json.loads(path.read_text())) for path in sorted(folder.glob("writer-*.json"))]
+    logs = [Log(**json.loads(path.read_text())) for path in sorted(folder.glob("writer-*.json"))]
+    for log in logs:
+        log.starved = {int(number): seconds for number, seconds in log.starved.items()}
+    return logs
 
 
 class Writers:
@@ -127,14 +132,21 @@ def write(job: Job, writer: int, calm: Event) -> None:
         journal_dir=job.folder / "journal",
     )  # fmt: skip
     with httpx.Client(base_url=url, trust_env=False, timeout=2) as other:
-        left = CALM_DECISIONS
+        left, declared = CALM_DECISIONS, False
         for observation in observations(job.seed, writer):
             if calm.is_set():
                 left -= 1
                 session.flush(FLUSH_SECONDS)
+            twice = rng.random() < DUPLICATE_SHARE
+            before = session.state_dict() if twice and rng.random() < 0.5 else {}
             decision = _decide(session, observation, log)
-            if decision is not None and rng.random() < DUPLICATE_SHARE:
-                _ask_again(other, session, observation, decision, log)
+            # A stranger that names a run before its session has declared it would be another writer.
+            declared = declared or (decision is not None and decision.persisted)
+            if decision is not None and twice and declared:
+                again = observation.model_copy(
+                    update={"attempt": session.attempt, "state": before.get("token"), "version": before.get("version")}
+                )
+                _ask_again(other, session, again, decision, log)
             if left == 0:
                 break
             time.sleep(rng.uniform(0.5, 1.5) * job.pace)
@@ -144,34 +156,45 @@ def write(job: Job, writer: int, calm: Event) -> None:
     log.save(job.folder)
 
 
+def seconds_without_processor() -> float:
+    """Time that this thread has spent ready to run and not running, from Linux's scheduler; 0 where nobody knows.
+
+    On a machine that is as full as one that holds a whole cluster, a thread whose wait is over may not run for long.
+    """
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/self/task/{threading.get_native_id()}/schedstat").read_text().split()[1]) / 1e9
+    return 0.0
+
+
 def _decide(session: Session, observation: Observation, log: Log) -> Decision | None:
-    started = time.perf_counter()
+    ready, started = seconds_without_processor(), time.perf_counter()
     try:
         decision = session.decide(observation)
     except Exception as error:
         log.raised.append(repr(error))
         return None
     log.waits.append(time.perf_counter() - started)
+    if log.waits[-1] > DEADLINE:
+        log.starved[len(log.waits) - 1] = seconds_without_processor() - ready
     log.applied.append({"step": observation.step, **answer_of(decision)})
     return decision
 
 
-def _ask_again(other: httpx.Client, session: Session, observation: Observation, decision: Decision, log: Log) -> None:
-    """The same observation once more, as after a lost answer; without the token, so that the store has to know.
+def _ask_again(other: httpx.Client, session: Session, again: Observation, first: Decision, log: Log) -> None:
+    """The same observation once more, as after a lost answer: with the token, or without, which takes the store.
 
-    Only what the store has can be asked for so; otherwise this would be the first time that it hears of the step.
+    Without it only what the store has can be asked for; otherwise it would be the first to hear of the step.
     """
-    if not decision.persisted:
+    if again.state is None and not first.persisted:
         return
-    body = observation.model_copy(update={"attempt": session.attempt}).wire_json()
     path = DECISIONS.format(project=PROJECT, run=session.run)
     try:
-        reply = other.post(path, content=body, headers={"content-type": "application/json"})
+        reply = other.post(path, content=again.wire_json(), headers={"content-type": "application/json"})
     except httpx.HTTPError:
         return
     if reply.status_code != 200:
         return
     log.duplicates += 1
-    again = answer_of(Decision.model_validate_json(reply.content))
-    if again != answer_of(decision):
-        log.diverging.append(f"step {observation.step}: first {answer_of(decision)}, then {again}")
+    second = answer_of(Decision.model_validate_json(reply.content))
+    if second != answer_of(first):
+        log.diverging.append(f"step {first.step}: first {answer_of(first)}, then {second}")

@@ -112,12 +112,7 @@ class DecisionService:
             with self._metrics.store_call("head"):
                 head = await self._store.head(key)
         except StoreUnavailableError as error:
-            raise ProblemError(
-                ProblemKind.STORE_UNAVAILABLE,
-                "expected to read the run's state, but the store cannot be reached; try again, or echo state and "
-                "version of the last decision, which needs no store",
-                headers={"Retry-After": "1"},
-            ) from error
+            raise _store_needed() from error
         if head is None:
             raise not_found(key)
         return basis_of(head.state, head.version)
@@ -127,7 +122,14 @@ class DecisionService:
             return basis.policy.decide(observation, basis.state, basis.version)
 
     def _without_store(self, observation: Observation, basis: Basis) -> Answer:
-        """The same decision, which the history gets from the client's journal later."""
+        """The same decision, which the history gets from the client's journal later.
+
+        Raises:
+            ProblemError: store-unavailable, if the client echoed no state: only the store knows whether the step was
+                decided before, and then the state it gave us is the one after that decision.
+        """
+        if observation.state is None:
+            raise _store_needed()
         if decides_together(basis.policy.spec):
             return Answer(in_force(observation, basis.policy, basis.state, basis.version))
         decision = self._decide(observation, basis)
@@ -252,6 +254,15 @@ class DecisionService:
                 return await self._decide_together(key, observation, basis)
             case outcome:
                 raise self._refusal(key, observation, outcome, result.version, result.last_step)
+
+
+def _store_needed() -> ProblemError:
+    return ProblemError(
+        ProblemKind.STORE_UNAVAILABLE,
+        "expected a store that answers, because the observation echoes no state, but the store cannot be reached; try "
+        "again, or echo state and version of the last decision, which needs no store",
+        headers={"Retry-After": "1"},
+    )
 
 
 def basis_of(token: str, version: int) -> Basis:
