@@ -31,8 +31,10 @@ POLICIES: dict[str, PolicyChoice] = {
     "edge": PolicyChoice(name="edge"),
     "default": PolicyChoice(name="default"),
     "default, η only": PolicyChoice(name="default", params={"kappa": 0.0, "mu": 0.0}),
-    "default, target ½": PolicyChoice(name="default", params={"target": 0.5}),
-    "default, p ¼": PolicyChoice(name="default", params={"exponent": 0.25}),
+    "default, λ₁ edge": PolicyChoice(name="default", params={"reference": "edge"}),
+    "default, target 0.4": PolicyChoice(name="default", params={"target": 0.4}),
+    "default, target 1": PolicyChoice(name="default", params={"target": 1.0}),
+    "default, p 0.75": PolicyChoice(name="default", params={"exponent": 0.75}),
     "default, no smoothing": PolicyChoice(name="default", params={"smoothing": 0.0}),
 }
 

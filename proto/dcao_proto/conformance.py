@@ -52,7 +52,13 @@ def scenarios() -> dict[str, list[Observation]]:
     ]
     trouble += [seen(2000, 900.0, 60.0), seen(2100, 900.0, 60.0), seen(2200, 900.0, 60.0)]
     trouble += [*[seen(2300 + 100 * i, 30.0, 5.0) for i in range(9)], seen(3200, 30.0, 50.0)]
-    return {"sharpening": sharpening, "cosine": cosine, "trouble": trouble}
+    noisy = [seen(100 * i, 8.0, 2.0, batch_sharpness=0.5 * 1.2 ** (i % 9)) for i in range(12)]
+    noisy += [
+        seen(1200, 8.0, 2.0),
+        seen(1300, 8.0, 2.0, batch_sharpness=3.0),
+        seen(1400, 8.0, 2.0, batch_sharpness=-1.0),
+    ]
+    return {"noisy": noisy, "sharpening": sharpening, "cosine": cosine, "trouble": trouble}
 
 
 def vectors(policy: str) -> dict[str, Any]:

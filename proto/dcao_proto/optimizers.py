@@ -9,7 +9,10 @@ References:
     §2 (exponential-average momentum on the preconditioned Hessian).
 """
 
+import sys
 from typing import Literal
+
+from dcao_proto.hyperparameters import Hyperparameters
 
 OptimizerName = Literal[
     "sgd", "nesterov", "adam", "adamw", "amsgrad", "nadam", "radam", "adamax", "rmsprop", "adagrad", "other"
@@ -26,6 +29,20 @@ PRECONDITIONED = AVERAGED | {"rmsprop", "adagrad"}
 def sums_momentum(optimizer: OptimizerName) -> bool:
     """Whether the effective step is η/(1−β), so that momentum is a hidden learning rate."""
     return optimizer in HEAVY_BALL or optimizer == "nesterov"
+
+
+def stochastic_threshold(optimizer: OptimizerName, momentum: float) -> float | None:
+    """The value of η·(batch sharpness) at which small-batch training with summed momentum becomes unstable: 2(1−β).
+
+    Batch sharpness is gᵀHg/gᵀg on the mini-batch. λ₁ of the full Hessian stays well below its own threshold there, by
+    a factor that depends on the batch; batch sharpness does not (arXiv 2412.20553; with momentum, arXiv 2604.14108).
+
+    Returns:
+        2(1−β) for heavy ball and Nesterov, 2 without momentum; None for preconditioned optimizers.
+
+    Not good for: full-batch training, whose threshold is 2(1+β).
+    """
+    return 2.0 * (1.0 - momentum) if optimizer in ("sgd", "nesterov") else None
 
 
 def stability_threshold(optimizer: OptimizerName, momentum: float) -> float | None:
@@ -52,3 +69,12 @@ def stability_threshold(optimizer: OptimizerName, momentum: float) -> float | No
     if optimizer in AVERAGED:
         return 2.0 * (1.0 + momentum) / (1.0 - momentum)
     return 2.0 if optimizer == "adagrad" else None
+
+
+def edge_ratio(optimizer: OptimizerName, values: Hyperparameters, rho: float | None) -> float | None:
+    """e = η·ρ/threshold, kept finite; None without a spectrum or a threshold."""
+    threshold = stability_threshold(optimizer, values.momentum)
+    if rho is None or threshold is None:
+        return None
+    ratio = values.lr * (rho / threshold)
+    return min(max(ratio, -sys.float_info.max), sys.float_info.max)

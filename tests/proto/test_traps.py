@@ -120,6 +120,27 @@ def test_the_edge_law_settles_inside_its_bounds_for_every_sensible_target():
         assert at_the_edge(spec, edge=threshold / BASE.lr)[-1].multipliers.lr == pytest.approx(target, rel=0.02)
 
 
+def test_in_small_batches_the_edge_is_one_of_batch_sharpness():
+    """λ₁ far below its edge says "faster" where η·(batch sharpness) = 2(1−β) says "not faster"."""
+    threshold = 2 * (1 - BASE.momentum)
+    seen_by = [seen(100 * i, 0.1 * 3.8 / BASE.lr, batch_sharpness=threshold / BASE.lr) for i in range(8)]
+    raw = decide_all(run_of("edge"), seen_by)[-1]
+    stochastic = decide_all(run_of("edge", reference="stochastic_edge"), seen_by)[-1]
+    assert raw.multipliers.lr == 2.0
+    assert stochastic.multipliers.lr == pytest.approx(1.0)
+
+
+def test_without_batch_sharpness_the_stochastic_edge_is_the_edge_and_the_signals_never_mix():
+    """An observation that lacks it is judged by λ₁; the averages of the one say nothing about the other."""
+    bare = [seen(100 * i, 20.0) for i in range(3)]
+    with_it = [seen(300, 20.0, batch_sharpness=1.0)]
+    spec = run_of("edge", reference="stochastic_edge", smoothing=0.8)
+    decisions = decide_all(spec, bare + with_it)
+    assert decisions[2].multipliers == decide_all(run_of("edge", smoothing=0.8), bare)[2].multipliers
+    assert "recalibrate:signal" in decisions[3].reasons
+    assert decisions[3].multipliers == decide_all(spec, with_it)[0].multipliers
+
+
 # -- double decay ---------------------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from dcao_client.cli.api import Api
@@ -31,7 +31,7 @@ def runs(
     project: Project = None,
 ) -> None:
     """Lists the runs of a project, newest first."""
-    table = Table("run", "status", "attempt", "step", "decisions", "policy", "optimizer", "last observed")
+    table = Table(Column("run", no_wrap=True), "status", "attempt", "step", "decisions", "policy", "optimizer", "last observed")
     for run in Api(url, project).runs(status=status, label=label):
         table.add_row(
             run.run, run.status, str(run.attempt), "–" if run.last_step is None else str(run.last_step),

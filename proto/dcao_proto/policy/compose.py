@@ -1,27 +1,15 @@
 """From factors to values: base × multiplier, ready to write into an optimizer."""
 
-import math
-import sys
-
 from dcao_proto.decision import Decision, Regime
 from dcao_proto.hyperparameters import Hyperparameters, Multipliers
 from dcao_proto.observation import Observation
-from dcao_proto.optimizers import stability_threshold, sums_momentum
+from dcao_proto.optimizers import edge_ratio, sums_momentum
 from dcao_proto.policy.bounds import clamp
 from dcao_proto.policy.draft import Draft
 from dcao_proto.policy.momentum import compose_momentum
 from dcao_proto.run import RunSpec
 
 FLAT, STABLE, EDGE = 0.1, 0.8, 1.2  # upper ends, in edge ratios; full-batch training hovers within 20 % of 1
-
-
-def edge_ratio(spec: RunSpec, values: Hyperparameters, rho: float | None) -> float | None:
-    """e = η·ρ/threshold, kept finite; None without a spectrum or a threshold."""
-    threshold = stability_threshold(spec.optimizer, values.momentum)
-    if rho is None or threshold is None:
-        return None
-    ratio = values.lr * (rho / threshold)
-    return clamp(ratio, (-sys.float_info.max, sys.float_info.max))
 
 
 def regime_of(ratio: float | None, rho: float | None) -> Regime:
@@ -51,7 +39,7 @@ def compose(
             reasons.append("clamped:lr")
     h = clamp(factors.weight_decay, spec.bounds.weight_decay)
     values = Hyperparameters.model_construct(lr=base.lr * f, momentum=beta.value, weight_decay=base.weight_decay * h)
-    ratio = edge_ratio(spec, values, observation.rho)
+    ratio = edge_ratio(spec.optimizer, values, observation.rho)
     return Decision.model_construct(
         attempt=observation.attempt,
         step=observation.step,
@@ -59,7 +47,7 @@ def compose(
         momentum=values.momentum,
         weight_decay=values.weight_decay,
         multipliers=Multipliers.model_construct(lr=f, momentum=beta.multiplier, weight_decay=h),
-        edge_ratio=ratio if ratio is None or math.isfinite(ratio) else None,
+        edge_ratio=ratio,
         regime=draft.regime or regime_of(ratio, observation.rho),
         reasons=tuple(dict.fromkeys(reasons)),
         next_probe_in=draft.next_probe_in or spec.probe_interval,

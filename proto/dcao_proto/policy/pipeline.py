@@ -11,13 +11,13 @@ from typing import TypeVar
 from dcao_proto.hyperparameters import Bounds, Hyperparameters, Multipliers
 from dcao_proto.message import successor
 from dcao_proto.observation import Observation
-from dcao_proto.optimizers import stability_threshold
+from dcao_proto.optimizers import edge_ratio
 from dcao_proto.policy.bounds import clamp
 from dcao_proto.policy.draft import Draft
 from dcao_proto.policy.gate import gate
 from dcao_proto.policy.laws import decay_gain
 from dcao_proto.policy.parameters import StageParameters
-from dcao_proto.policy.reference import Reference, calibrate, reference
+from dcao_proto.policy.reference import EDGES, Reference, calibrate, reference, signal
 from dcao_proto.policy.smoothing import is_outlier, log_floor, remember, smooth
 from dcao_proto.policy.state import PolicyState
 from dcao_proto.policy.steadying import in_dead_band, limit_slew
@@ -66,16 +66,20 @@ def run_pipeline(
 
     verdict = gate(observation, params)
     draft.reasons.extend(verdict.reasons)
-    rho, gamma = observation.rho, observation.gamma
-    if not verdict.rho or rho is None or gamma is None:
+    seen, gamma = signal(observation, params, spec.optimizer, base.momentum), observation.gamma
+    if not verdict.rho or seen is None or gamma is None:
         draft.regime = "held"
         return draft, state
+    if seen.name != state.signal:
+        if state.signal is not None:
+            draft.reasons.append("recalibrate:signal")
+            state = _forget_curvature(state)
+        state = state.model_copy(update={"signal": seen.name})
 
-    state = _calibrate(draft, state, params, observation, base, rho, gamma)
-    threshold = stability_threshold(spec.optimizer, base.momentum)
-    refs = reference(state, params, base_lr=base.lr, declared_lr=spec.base.lr, threshold=threshold)
+    state = _calibrate(draft, state, params, observation, base, seen.value, gamma)
+    refs = reference(state, params, base_lr=base.lr, declared_lr=spec.base.lr, threshold=seen.threshold)
 
-    log_rho = log_floor(rho, refs.rho)
+    log_rho = log_floor(seen.value, refs.rho)
     if is_outlier(log_rho, state, params):
         draft.reasons.append("held:outlier")
         draft.regime = "held"
@@ -84,18 +88,19 @@ def run_pipeline(
         draft.reasons.append("regime-change")
     state = smooth(state, params, log_rho=log_rho, gamma=gamma if verdict.gamma else None)
     if refs.rho is None:
-        calibrating = params.reference != "edge" or threshold is None
+        calibrating = params.reference not in EDGES or seen.threshold is None
         draft.reasons.append("calibrating" if calibrating else "no-reference")
         draft.regime = "calibrating" if calibrating else "held"
         return draft, state
 
-    smoothed = params.smoothing > 0 and rho > 0 and state.log_rho is not None
-    used_rho = math.exp(state.log_rho) if smoothed and state.log_rho is not None else rho
+    smoothed = params.smoothing > 0 and seen.value > 0 and state.log_rho is not None
+    used_rho = math.exp(state.log_rho) if smoothed and state.log_rho is not None else seen.value
     # Without γ_ref the momentum waits; with a bad γ it holds.
     used_gamma = state.gamma if verdict.gamma else None
     wanted = _apply_laws(draft, params, law, momentum_law, refs, used_rho, used_gamma)
-    edge = base.lr * draft.factors.lr * rho / threshold if threshold is not None else 0.0
-    draft.factors = _steady(draft, wanted, params, spec.bounds, far_beyond_edge=edge > params.fast_edge)
+    in_force = Hyperparameters.model_construct(lr=base.lr * draft.factors.lr, momentum=base.momentum, weight_decay=0.0)
+    edge = edge_ratio(spec.optimizer, in_force, observation.rho)
+    draft.factors = _steady(draft, wanted, params, spec.bounds, far_beyond_edge=(edge or 0.0) > params.fast_edge)
     return draft, _count_saturation(draft, state, spec.bounds)
 
 

@@ -7,12 +7,36 @@ as "too sharp". `schedule` scales the reference with the edge; `edge` is the edg
 
 import math
 from statistics import median
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+from dcao_proto.observation import Observation
+from dcao_proto.optimizers import OptimizerName, stability_threshold, stochastic_threshold
 from dcao_proto.policy.parameters import StageParameters
 from dcao_proto.policy.state import PolicyState
 
+EDGES = ("edge", "stochastic_edge")
 TINY, HUGE = 1e-300, 1e300  # a reference is divided by and multiplied with; at the ends it stays a number
+
+
+class Signal(NamedTuple):
+    """What the law looks at: a curvature, and the value of η times it at which the run becomes unstable."""
+
+    name: Literal["rho", "batch_sharpness"]
+    value: float
+    threshold: float | None
+
+
+def signal(
+    observation: Observation, params: StageParameters, optimizer: OptimizerName, momentum: float
+) -> Signal | None:
+    """Batch sharpness against the stochastic edge where the policy wants it and it is there; else ρ and its edge."""
+    if params.reference == "stochastic_edge" and observation.batch_sharpness is not None:
+        threshold = stochastic_threshold(optimizer, momentum)
+        if threshold is not None:
+            return Signal("batch_sharpness", observation.batch_sharpness, threshold)
+    if observation.rho is None:
+        return None
+    return Signal("rho", observation.rho, stability_threshold(optimizer, momentum))
 
 
 class Reference(NamedTuple):
@@ -32,7 +56,7 @@ def calibrate(
     """
     rho_ref = params.rho_ref or state.rho_ref
     gamma_ref = params.gamma_ref or state.gamma_ref
-    known = params.reference == "edge" or rho_ref is not None
+    known = params.reference in EDGES or rho_ref is not None
     if (known and gamma_ref is not None) or step < params.warmup_steps or rho <= 0:
         return state
     calibration = (*state.calibration, (rho, gamma))[-4 * params.calibration_probes :]
@@ -70,7 +94,7 @@ def reference(
             reference falls back to the calibrated one.
     """
     gamma = params.gamma_ref or state.gamma_ref
-    if params.reference == "edge" and threshold is not None:
+    if params.reference in EDGES and threshold is not None:
         return Reference(_representable(params.target * threshold / base_lr) if base_lr > 0 else None, gamma)
     rho = params.rho_ref or state.rho_ref
     if rho is not None and params.reference == "schedule":

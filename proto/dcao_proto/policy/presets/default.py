@@ -5,6 +5,8 @@ decision except far beyond the edge; a little of the gap in the momentum's horiz
 weight decay. `docs/policies.md` has the measurement behind each number.
 """
 
+from typing import Literal
+
 from pydantic import Field
 
 from dcao_proto.policy.parameters import redefault
@@ -17,6 +19,8 @@ from dcao_proto.policy.presets.staged import staged
 class DefaultParameters(EdgeParameters):
     """The edge law's parameters, steadied."""
 
+    reference: Literal["static", "schedule", "edge", "stochastic_edge"] = redefault("reference", "stochastic_edge")
+    target: float = redefault("target", 0.7)
     smoothing: float = redefault("smoothing", 0.8)
     reject_outliers: bool = redefault("reject_outliers", True)
     dead_band: float = redefault("dead_band", 0.05)
