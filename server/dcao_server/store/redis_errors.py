@@ -23,7 +23,21 @@ _AWAY = (
     OSError,
     TimeoutError,
 )
-_AWAY_PREFIXES = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "UNBLOCKED", "BUSY", "TRYAGAIN", "OOM", "READONLY", "NOAUTH")
+_AWAY_PREFIXES = (
+    "MISCONF",
+    "NOREPLICAS",
+    "MASTERDOWN",
+    "UNBLOCKED",
+    "BUSY",
+    "TRYAGAIN",
+    "OOM",
+    "READONLY",
+    "NOAUTH",
+    "LOADING",
+    "CLUSTERDOWN",
+    "NOPERM",
+    "WRONGPASS",
+)
 
 
 def guarded(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
