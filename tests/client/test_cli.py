@@ -11,9 +11,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from dcao_client import Session
 from dcao_experiments.controller_process import free_port
-
 from tests.client.test_session import SPEC, observations
 from tests.components.controller import Controller
 
@@ -75,6 +75,23 @@ def test_export_is_exact_in_every_format(controller, recorded, tmp_path):
 
     assert parquet.read_table(tmp_path / "h.parquet").column("lr").to_pylist() == [d.lr for d in recorded]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["h.ndjson", "h.parquet"]
+
+
+def test_replay_shows_what_another_policy_would_have_decided(controller, recorded, tmp_path):
+    """Under itself nothing differs; under `constant` all multipliers are 1; the picture shows both."""
+    same = dcao("replay", "cli", "--policy", "default", url=controller.url).stdout
+    assert "0 of 30 decisions differ" in same
+    out = dcao("replay", "cli", "--policy", "constant", "--out", str(tmp_path / "r.png"), url=controller.url).stdout
+    assert "×1.000" in out
+    assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
+    wrong = dcao("replay", "cli", "--policy", "paper", "--param", "alpha=-1", url=controller.url)
+    assert wrong.returncode == 1
+    assert "alpha" in wrong.stderr
+
+
+def test_keys_are_made_by_the_controllers_own_command():
+    """`dcao keys` is `dcao-controller keys`."""
+    assert "create" in dcao("keys", "--help").stdout
 
 
 def test_sync_sends_a_journal_once_however_often_it_is_called(controller, tmp_path):

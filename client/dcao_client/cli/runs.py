@@ -31,7 +31,9 @@ def runs(
     project: Project = None,
 ) -> None:
     """Lists the runs of a project, newest first."""
-    table = Table(Column("run", no_wrap=True), "status", "attempt", "step", "decisions", "policy", "optimizer", "last observed")
+    table = Table(
+        Column("run", no_wrap=True), "status", "attempt", "step", "decisions", "policy", "optimizer", "last observed"
+    )
     for run in Api(url, project).runs(status=status, label=label):
         table.add_row(
             run.run, run.status, str(run.attempt), "–" if run.last_step is None else str(run.last_step),
