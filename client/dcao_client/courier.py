@@ -225,7 +225,7 @@ class Courier:
         with self._lock:
             lineage.attempt, lineage.confirmed = attempt, True
             if missing:
-                self._put_back(list(lineage.ring))
+                self._put_back(lineage.ring.values())
         self._registered, self._suspicious = True, False
 
     def _take_attempt(self, number: int | None) -> int:
@@ -262,7 +262,11 @@ class Courier:
             older = self.backlog[0].decision.attempt < self._lineage.attempt and not self._lineage.confirmed
             attempt = self.backlog[0].decision.attempt if older else self._lineage.attempt
             chunk = [e for e in islice(self.backlog, CHUNK) if not older or e.decision.attempt == attempt]
-        entries = tuple(_for_wire(e, attempt, first=e is chunk[0], last=e is chunk[-1]) for e in chunk)
+        before = [None, *(entry.decision.version for entry in chunk)]
+        entries = tuple(
+            _for_wire(entry, attempt, first=entry.observation.version != version, last=entry is chunk[-1])
+            for version, entry in zip(before, chunk, strict=False)
+        )
         body = BackfillRequest(entries=entries).wire_json()
         reply = self._transport.send("POST", BACKFILL.format(**self._paths), body, timeout=BACKGROUND_TIMEOUT)
         result = BackfillResult.model_validate_json(reply.body)
@@ -279,7 +283,7 @@ class Courier:
     def _recover(self, healed_after: int, *, before: int) -> None:
         """The store lost decisions that it had acknowledged: sends those of the ring again."""
         with self._lock:
-            lost = [e for e in self._lineage.ring if healed_after < e.observation.step < before]
+            lost = [e for e in self._lineage.ring.values() if healed_after < e.observation.step < before]
             self._put_back(lost)
         log.warning("the controller's store lost %d decisions; sending them again", len(lost))
 
@@ -287,7 +291,7 @@ class Courier:
         """Whether the store lacks something that it acknowledged: its newest step is not the newest that we know of, or
         it holds fewer decisions than were made. A store that trims old ones is asked in vain, which does no harm."""
         with self._lock:
-            newest = max((entry.observation.step for entry in self._lineage.ring), default=-1)
+            newest = max((entry.observation.step for entry in self._lineage.ring.values()), default=-1)
         began = self._lineage.origin.version or 0
         return newest > (-1 if run.last_step is None else run.last_step) or run.decisions < run.version - began
 
@@ -323,7 +327,7 @@ def _place(entry: JournalEntry) -> tuple[int, int]:
 
 def _for_wire(entry: JournalEntry, attempt: int, *, first: bool, last: bool) -> JournalEntry:
     """An entry under the attempt that owns it now. The first token says where the chunk begins, the last where it ends;
-    those between follow from them and would be most of its size."""
+    those between follow from them and would be most of its size. After a hole it begins anew."""
     observation: dict[str, object] = {"attempt": attempt}
     decision: dict[str, object] = {"attempt": attempt}
     if not first:

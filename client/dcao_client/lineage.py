@@ -1,6 +1,5 @@
 """Where a run stands: attempt, state token, version, and the decisions of late that the controller may have lost."""
 
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +24,7 @@ class Lineage:
     token: str = ""
     version: int = 0
     last: Decision | None = None
-    ring: deque[JournalEntry] = field(default_factory=lambda: deque(maxlen=RING))
+    ring: dict[tuple[int, int], JournalEntry] = field(default_factory=dict)  # by attempt and step, the newest `RING`
 
     def __post_init__(self) -> None:
         self.token = self.bound.initial_token()
@@ -45,7 +44,10 @@ class Lineage:
 
     def acknowledge(self, entries: Iterable[JournalEntry]) -> None:
         """Keeps what the controller says is in its history, in case its store loses it again."""
-        self.ring.extend(entries)
+        for entry in entries:
+            self.ring[entry.decision.attempt, entry.decision.step] = entry
+        while len(self.ring) > RING:
+            del self.ring[min(self.ring)]
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a restart needs to go on exactly, as plain values."""

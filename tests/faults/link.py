@@ -37,6 +37,7 @@ class Links:
     """An event loop in a thread, with the links in it."""
 
     def __init__(self) -> None:
+        self._links: list[Link] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="links", daemon=True)
         self._thread.start()
@@ -45,6 +46,7 @@ class Links:
         """A link that leads to one of the targets, another one for each connection."""
         link = Link(targets, random.Random(seed), self)
         self.run(link.listen())
+        self._links.append(link)
         return link
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -53,17 +55,19 @@ class Links:
 
     def close(self) -> None:
         """Ends the loop and everything in it."""
-        self.run(_cancel_all())
+        self.run(self._close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
 
-
-async def _cancel_all() -> None:
-    tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    async def _close(self) -> None:
+        for link in self._links:
+            link.stop_listening()
+        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0.01)  # aborted transports close their sockets in the loop's next turns
 
 
 class Link:
@@ -84,6 +88,11 @@ class Link:
         """Takes a free port of the loopback."""
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
+
+    def stop_listening(self) -> None:
+        """Gives the port up."""
+        if self._server is not None:
+            self._server.close()
 
     @property
     def condition(self) -> Condition:
