@@ -33,7 +33,9 @@ def fashion(part: str = "train", folder: Path = FASHION) -> Batch:
 def text(path: Path = TEXT) -> Tensor:
     """Bytes of a text file, or of a folder of HTML files without their tags."""
     if path.is_dir():
-        pages = [html.unescape(re.sub(r"<[^>]+>", "", p.read_text("utf8", "ignore"))) for p in sorted(path.glob("*.html"))]
+        pages = [
+            html.unescape(re.sub(r"<[^>]+>", "", p.read_text("utf8", "ignore"))) for p in sorted(path.glob("*.html"))
+        ]
         raw = re.sub(r"\s+", " ", " ".join(pages)).encode()
     elif path.is_file():
         raw = path.read_bytes()
@@ -139,7 +141,7 @@ def small_gpt() -> GPT:
 class Towers(nn.Module):
     """Two separate MLPs in one module, so that the Hessian has two separate blocks."""
 
-    def __init__(self, width: int = 256) -> None:
+    def __init__(self, width: int = 128) -> None:
         super().__init__()
         self.left, self.right = (
             nn.Sequential(nn.Linear(392, width), nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, 10))
@@ -217,7 +219,7 @@ def workloads(path: Path = TEXT) -> dict[str, Workload]:
         "resnet": Workload("resnet", resnet, classify, _images(128), _sgd, 128),
         "cnn": Workload("cnn", cnn, classify, _images(128), _sgd, 128),
         "gpt": Workload("gpt", small_gpt, classify, gpt_bytes, _adamw, 32),
-        "mlp": Workload("mlp", Towers, towers_loss, _images(512), _sgd, 512),
+        "mlp": Workload("mlp", Towers, towers_loss, _images(1024), _sgd, 1024),
     }
 
 

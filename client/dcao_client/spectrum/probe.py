@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,8 @@ from dcao_client.spectrum.settings import ProbeSettings
 from dcao_client.spectrum.sharded import ShardedDifference, is_sharded, local
 from dcao_client.spectrum.solve import noise, raw_sharpness, scaled, top
 from dcao_client.spectrum.vectors import Layout
+
+T = TypeVar("T")
 
 # How the matrix that a kind of product stands for is named: kinds of one matrix may be compared, those of
 # two not.
@@ -121,6 +123,30 @@ class Probe:
         except (UnavailableError, RanksLostError) as error:
             spectrum = Spectrum("unavailable", detail=str(error))
         return replace(spectrum, seconds=time.perf_counter() - began)
+
+    @property
+    def top_vector(self) -> Tensor | None:
+        """The last top eigenvector, bfloat16, unit length; in the scaled coordinates when preconditioned."""
+        return self._warm[0] if self._warm else None
+
+    def analyse(self, batch: Any, use: Callable[[Curvature], T]) -> T:
+        """Hand the raw curvature operator of a batch to ``use``: for offline questions (trace, density).
+
+        The operator must not be kept: its graph is dropped on return, and after a step its products are
+            wrong.
+        """
+        found: list[T] = []
+
+        def with_operator(problem: Problem, _: Sequence[nn.Parameter]) -> Spectrum:
+            operator = self._operator(problem)
+            try:
+                found.append(use(operator))
+            finally:
+                operator.close()
+            return Spectrum("ok")
+
+        self._with_problem(self._batches(batch), with_operator)
+        return found[0]
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs to measure exactly the same numbers (per rank when the model is sharded)."""

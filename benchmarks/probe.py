@@ -1,0 +1,312 @@
+"""Ours and the libraries on the same weights and the same batch, against a float64 reference.
+
+    python benchmarks/probe.py                     # every model, cold
+    python benchmarks/probe.py --models gpt        # one
+    python benchmarks/probe.py --warm --interval 10   # ours, along a training
+
+Needs the dependency group ``bench`` (PyHessian, curvlinops, hessian-eigenthings without their pin on
+torch). Times are CPU seconds divided by those of one gradient of the same batch, so another load on the
+machine does not change them. PyHessian always measures in eval mode, so the cold comparison does too;
+``--mode train`` leaves it out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import statistics
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from probe_meter import counted, cpu_seconds, gradient_seconds, peak_bytes, plain_gradient
+from probe_workloads import TEXT, Batch, Workload, step, train, workloads
+from torch import Tensor, nn
+
+from dcao_client.spectrum import Probe, ProbeSettings
+
+RATIOS = (1.3, 1.05, 1.005)
+EXACT = ProbeSettings(
+    max_matvecs=70, rho_tol=1e-9, gamma_tol=1e-7, gamma_floor=0.0, matvec="double_backward", preconditioned=False
+)
+
+
+@dataclass
+class Row:
+    """One method on one model; times in gradients."""
+
+    model: str
+    method: str
+    matvecs: int
+    gradients: float
+    peak: float
+    rho_error: float
+    gamma_error: float
+    bound_ok: bool | None = None
+
+    @property
+    def reached(self) -> bool:
+        return self.rho_error <= 0.01 and self.gamma_error <= 0.05
+
+
+@dataclass
+class Case:
+    """Weights, a batch, and the truth about them."""
+
+    name: str
+    model: nn.Module
+    loss: Callable[[nn.Module, Batch], Tensor]
+    batch: Batch
+    rho: float
+    gamma: float
+    gradient: float
+    memory: int
+
+
+def reference(model: nn.Module, loss: Callable[[nn.Module, Batch], Tensor], batch: Batch) -> tuple[float, float]:
+    """λ₁ and γ in float64, to residuals below 1e-9."""
+    wide = copy.deepcopy(model).double()
+    x, y = batch
+    found = Probe(wide, loss, settings=EXACT).measure((x.double() if x.is_floating_point() else x, y))
+    assert found.rho is not None
+    assert found.gamma is not None
+    return found.rho, found.gamma
+
+
+def cases(names: list[str], steps: int, mode: str, text: Path) -> list[Case]:
+    """The models at the weights that a short training leaves."""
+    made = []
+    for name in names:
+        work = workloads(text)[name.split("-")[0]]
+        model, _, stream = train(work, steps)
+        batch = next(stream)
+        model.train(mode == "train")
+        if name.startswith("mlp-"):
+            _set_ratio(model, work, batch, float(name.removeprefix("mlp-")))
+        rho, gamma = reference(model, work.loss, batch)
+        call = lambda m=model, w=work, b=batch: plain_gradient(m, w.loss, b)  # noqa: E731
+        made.append(Case(name, model, work.loss, batch, rho, gamma, gradient_seconds(call), peak_bytes(call)))
+        print(
+            f"# {name} ({mode}): λ₁ {rho:.6g}, γ/λ₁ {gamma / rho:.4g}, gradient {made[-1].gradient:.3f} s CPU",
+            flush=True,
+        )
+    return made
+
+
+def _set_ratio(model: nn.Module, work: Workload, batch: Batch, ratio: float) -> None:
+    """Scale the right tower's loss so that its λ₁ is the left tower's over ``ratio``: H is block-diagonal."""
+    tops = []
+    for side, off in ((model.left, model.right), (model.right, model.left)):
+        off.requires_grad_(False)
+        model.share.fill_(1.0)
+        tops.append(reference(model, work.loss, batch)[0])
+        off.requires_grad_(True)
+        del side
+    model.share.fill_(tops[0] / ratio / tops[1])
+
+
+def _row(case: Case, method: str, call: Callable[[], tuple[float, float, int, bool | None]], memory: bool) -> Row:
+    (rho, gamma, matvecs, ok), seconds = cpu_seconds(call)
+    peak = peak_bytes(call) / case.memory if memory else float("nan")
+    gradients = seconds / case.gradient
+    return Row(case.name, method, matvecs, gradients, peak, abs(rho / case.rho - 1), abs(gamma / case.gamma - 1), ok)
+
+
+def ours(case: Case, **changes: object) -> Callable[[], tuple[float, float, int, bool | None]]:
+    """A probe that was attached (its kind of product chosen) before, measuring cold."""
+    settings = ProbeSettings(preconditioned=False, **changes)  # type: ignore[arg-type]
+    first = Probe(case.model, case.loss, settings=settings)
+    first.measure(case.batch)
+    choice = first.choice
+
+    def call() -> tuple[float, float, int, bool | None]:
+        probe = Probe(case.model, case.loss, settings=settings)
+        probe.choice = choice
+        s = probe.measure(case.batch)
+        if s.rho is None or s.gamma is None:
+            return float("nan"), float("nan"), s.matvecs, None
+        ok = abs(s.rho - case.rho) <= s.rho_bound and abs(s.gamma - case.gamma) <= s.gamma_bound
+        return s.rho, s.gamma, s.matvecs, ok
+
+    return call
+
+
+def pyhessian(case: Case) -> Callable[[], tuple[float, float, int, bool | None]]:
+    """Power iteration with deflation at its default tolerance."""
+    from pyhessian import hessian
+
+    def call() -> tuple[float, float, int, bool | None]:
+        model = copy.deepcopy(case.model)
+        x, y = case.batch
+        import pyhessian.hessian as module
+
+        with counted(module, "hessian_vector_product") as calls:
+            torch.manual_seed(0)
+            solver = hessian(_OneArgument(model, case.loss, y), lambda out, _: out, data=(x, y), cuda=False)
+            values, _ = solver.eigenvalues(top_n=2)
+        del utils
+        top = sorted(values, reverse=True)
+        return top[0], top[0] - top[1], calls[0], None
+
+    return call
+
+
+class _OneArgument(nn.Module):
+    """A model whose forward is the loss: what libraries that insist on criterion(model(x), y) can be given."""
+
+    def __init__(self, model: nn.Module, loss: Callable[[nn.Module, Batch], Tensor], y: Tensor) -> None:
+        super().__init__()
+        self.model, self.loss, self.y = model, loss, y
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.loss(self.model, (x, self.y))
+
+
+def eigenthings(case: Case, **options: object) -> Callable[[], tuple[float, float, int, bool | None]]:
+    """Its Lanczos with as many steps as the proposal, or its defaults."""
+    from hessian_eigenthings import HessianOperator, lanczos
+
+    def call() -> tuple[float, float, int, bool | None]:
+        model = copy.deepcopy(case.model)
+        operator = HessianOperator(model, [case.batch], lambda m, b: case.loss(m, b))
+        with counted(operator, "matvec") as calls:
+            found = lanczos(operator, k=2, which="LA", **options)
+        top = sorted((float(v) for v in found.eigenvalues), reverse=True)
+        return top[0], top[0] - top[1], calls[0], None
+
+    return call
+
+
+def curvlinops(case: Case) -> Callable[[], tuple[float, float, int, bool | None]]:
+    """Its Hessian operator in SciPy's ARPACK at tolerance 1e-2, its own determinism check switched off."""
+    from curvlinops import HessianLinearOperator
+    from scipy.sparse.linalg import LinearOperator, eigsh
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    def call() -> tuple[float, float, int, bool | None]:
+        model = _OneArgument(copy.deepcopy(case.model), case.loss, case.batch[1])
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        with sdpa_kernel(SDPBackend.MATH):
+            operator = HessianLinearOperator(
+                model, _Mean(), parameters, [case.batch], check_deterministic=False, num_data=len(case.batch[0])
+            )
+            as_scipy = operator.to_scipy()
+            count = [0]
+
+            def product(v: object) -> object:
+                count[0] += 1
+                return as_scipy @ v
+
+            n = as_scipy.shape[0]
+            wrapped = LinearOperator((n, n), matvec=product, dtype=as_scipy.dtype)
+            values = eigsh(wrapped, k=2, which="LA", tol=1e-2, return_eigenvectors=False)
+        top = sorted((float(v) for v in values), reverse=True)
+        return top[0], top[0] - top[1], count[0], None
+
+    return call
+
+
+class _Mean(nn.MSELoss):
+    """Takes the model's output (a loss already) as it is."""
+
+    def forward(self, out: Tensor, _: Tensor) -> Tensor:
+        return out
+
+
+def cold(arguments: argparse.Namespace) -> list[Row]:
+    rows: list[Row] = []
+    for case in cases(arguments.models, arguments.steps, arguments.mode, arguments.text):
+        methods: dict[str, Callable[[], Callable[[], tuple[float, float, int, bool | None]]]] = {
+            "dcao": lambda case=case: ours(case),
+            "dcao double backward": lambda case=case: ours(case, matvec="double_backward"),
+        }
+        if arguments.peers:
+            methods["hessian-eigenthings, 20 steps"] = lambda case=case: eigenthings(case, max_iter=20)
+            methods["hessian-eigenthings, defaults"] = lambda case=case: eigenthings(case)
+            methods["curvlinops + eigsh"] = lambda case=case: curvlinops(case)
+            if arguments.mode == "eval":
+                methods["PyHessian"] = lambda case=case: pyhessian(case)
+        for name, make in methods.items():
+            try:
+                rows.append(_row(case, name, make(), arguments.memory))
+            except Exception as error:
+                print(f"{case.name:10} {name:32} failed: {type(error).__name__}: {str(error)[:150]}", flush=True)
+                continue
+            show(rows[-1])
+    return rows
+
+
+def show(row: Row) -> None:
+    mark = "reached" if row.reached else ("bound says so" if row.bound_ok else "MISSED")
+    print(
+        f"{row.model:10} {row.method:32} {row.matvecs:4d} products {row.gradients:7.1f} gradients "
+        f"{row.peak:5.2f} x memory  λ₁ {row.rho_error:.1e}  γ {row.gamma_error:.1e}  {mark}",
+        flush=True,
+    )
+
+
+def warm(arguments: argparse.Namespace) -> list[Row]:
+    """Ours along a training: a probe every ``interval`` steps on the current or on a fixed batch."""
+    rows = []
+    for name in arguments.models:
+        work = workloads(arguments.text)[name]
+        model, optimizer, stream = train(work, arguments.steps)
+        fixed = next(stream)
+        probe = Probe(model, work.loss, optimizer=optimizer, settings=ProbeSettings(preconditioned=False))
+        gradient = gradient_seconds(lambda: plain_gradient(model, work.loss, fixed))
+        probe.measure(fixed)  # attach: not counted
+        mine = []
+        for _ in range(arguments.probes):
+            for _ in range(arguments.interval):
+                step(work, model, optimizer, next(stream))
+            batch = fixed if arguments.batch == "fixed" else next(stream)
+            rho, gamma = reference(model, work.loss, batch)
+            found, seconds = cpu_seconds(lambda: probe.measure(batch))
+            ok = abs(found.rho - rho) <= found.rho_bound and abs(found.gamma - gamma) <= found.gamma_bound
+            label = f"dcao warm/{arguments.interval} {arguments.batch}"
+            mine.append(
+                Row(
+                    name, label, found.matvecs, seconds / gradient, float("nan"),
+                    abs(found.rho / rho - 1), abs(found.gamma / gamma - 1), ok,
+                )
+            )  # fmt: skip
+            show(mine[-1])
+        good = sum(r.reached for r in mine)
+        said = sum(r.reached or bool(r.bound_ok) for r in mine)
+        median = statistics.median(r.gradients for r in mine)
+        print(
+            f"# {name}: median {median:.1f} gradients; reached {good}/{len(mine)}, or within its bound {said}/{len(mine)}"
+        )
+        rows += mine
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    everything = ["resnet", "gpt", *(f"mlp-{r}" for r in RATIOS)]
+    parser.add_argument("--models", nargs="+", default=None)
+    parser.add_argument("--steps", type=int, default=200, help="training steps before the measurement")
+    parser.add_argument("--mode", choices=["train", "eval"], default="eval")
+    parser.add_argument("--text", type=Path, default=TEXT)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--no-peers", dest="peers", action="store_false")
+    parser.add_argument("--no-memory", dest="memory", action="store_false")
+    parser.add_argument("--warm", action="store_true")
+    parser.add_argument("--interval", type=int, default=10)
+    parser.add_argument("--probes", type=int, default=12)
+    parser.add_argument("--batch", choices=["current", "fixed"], default="current")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    arguments.models = arguments.models or (["resnet", "cnn", "gpt"] if arguments.warm else everything)
+    torch.set_num_threads(arguments.threads)
+    warnings.simplefilter("ignore")
+    rows = warm(arguments) if arguments.warm else cold(arguments)
+    if arguments.json:
+        arguments.json.write_text(json.dumps([asdict(r) for r in rows], indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,19 @@
+"""Where the sharpest direction lives: the share of the top eigenvector's square norm in each parameter tensor."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from dcao_client.spectrum.vectors import Layout
+
+
+def shares(vector: Tensor, model: nn.Module) -> dict[str, float]:
+    """‖v_p‖²/‖v‖² per trainable parameter, by name, largest first; they sum to 1.
+
+    Useful to see which layer the edge of stability is in; it says nothing about the others' own curvature.
+    """
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    pieces = Layout([p for _, p in named]).unflatten(vector)
+    squares = {name: float(piece.double().square().sum()) for (name, _), piece in zip(named, pieces, strict=True)}
+    total = sum(squares.values()) or 1.0
+    return {name: value / total for name, value in sorted(squares.items(), key=lambda item: -item[1])}
