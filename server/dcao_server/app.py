@@ -12,6 +12,7 @@ from dcao_server.asgi import install
 from dcao_server.context import Context
 from dcao_server.decisions import endpoints as decisions
 from dcao_server.decisions.backfill import BackfillService
+from dcao_server.decisions.hot_route import ShortcutApp
 from dcao_server.decisions.service import DecisionService
 from dcao_server.history import endpoints as history
 from dcao_server.history.service import HistoryService
@@ -44,7 +45,7 @@ def create_app(settings: Settings | None = None, *, store: HistoryStore | None =
     settings = settings or Settings()
     store = store or create_store(settings)
     metrics = Metrics()
-    app = FastAPI(
+    app = ShortcutApp(
         title="DCAO controller",
         version=version("dcao"),
         summary="Curvature in; learning rate, momentum and weight decay out.",

@@ -2,8 +2,7 @@
 
 import re
 
-from fastapi import APIRouter, FastAPI, Response
-from starlette.middleware import Middleware
+from fastapi import APIRouter, Response
 from starlette.types import Scope
 
 from dcao_proto import (
@@ -19,7 +18,7 @@ from dcao_proto import (
 from dcao_proto.message import NAME_PATTERN
 from dcao_proto.problem import FieldError
 from dcao_server.context import Context, Ctx
-from dcao_server.decisions.hot_route import HotPath, HotRoute, parse
+from dcao_server.decisions.hot_route import HotRoute, ShortcutApp, parse
 from dcao_server.responses import answer, problems
 from dcao_server.runs.endpoints import BODY, NO_RUN, Key
 from dcao_server.store.contract import RunKey
@@ -58,7 +57,7 @@ async def backfill(key: Key, request: BackfillRequest) -> BackfillResult:
     raise NotImplementedError  # HotRoute serves it
 
 
-def mount(app: FastAPI, context: Context) -> None:
+def mount(app: ShortcutApp, context: Context) -> None:
     """Adds the hot routes, and the shortcut to the hottest."""
 
     async def serve_decision(scope: Scope, body: bytes) -> tuple[bytes, dict[str, str] | None]:
@@ -82,7 +81,7 @@ def mount(app: FastAPI, context: Context) -> None:
         tags=["decisions"],
     )
     app.router.routes.insert(0, route)
-    app.user_middleware.append(Middleware(HotPath, route=route))  # appended: the innermost
+    app.hot = route
     app.router.routes.append(
         HotRoute(
             paths.BACKFILL,

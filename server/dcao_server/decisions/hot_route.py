@@ -7,6 +7,7 @@ signature is the documentation; `handler` reads the body's bytes and sends bytes
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic import ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -44,27 +45,35 @@ class HotRoute(APIRoute):
         self.app = serve
 
 
-class HotPath:
-    """Takes decisions out before FastAPI's own layers: its error handlers, exit stack and routing are 20 µs.
+class ShortcutApp(FastAPI):
+    """FastAPI with a way past its own layers for one hot route.
 
-    It stands inside the envelope, which turns what is raised into problem documents. The path is that of
-    `paths.DECISIONS`; any other request goes on as it came.
+    FastAPI's error handlers, telemetry, body limits, exit stack and routing are 30 µs a request. A decision passes
+    the application's own middlewares only, of which the envelope turns what is raised into problem documents.
     """
 
-    def __init__(self, app: ASGIApp, route: HotRoute) -> None:
-        self._app = app
-        self._route = route
+    hot: HotRoute | None = None
+    _shortcut: ASGIApp | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a decision, or passes the request on."""
-        if scope["type"] == "http" and scope["method"] == "POST":
+        """Answers a decision by the shortcut, anything else as FastAPI does."""
+        if self.hot is not None and scope["type"] == "http" and scope["method"] == "POST":
             parts = scope["path"].split("/")
-            if len(parts) == 7 and parts[6] == "decisions" and parts[:3] == _START and parts[4] == "runs":
-                scope["route"] = self._route
+            # paths.DECISIONS, spelled out
+            if len(parts) == 7 and parts[6] == "decisions" and parts[4] == "runs" and parts[:3] == _START:
+                scope["app"] = self
+                scope["route"] = self.hot
                 scope["path_params"] = {"project": parts[3], "run": parts[5]}
-                await self._route.app(scope, receive, send)
+                if self._shortcut is None:
+                    self._shortcut = self._wrapped(self.hot.app)
+                await self._shortcut(scope, receive, send)
                 return
-        await self._app(scope, receive, send)
+        await super().__call__(scope, receive, send)
+
+    def _wrapped(self, app: ASGIApp) -> ASGIApp:
+        for middleware in reversed(self.user_middleware):
+            app = middleware.cls(app, *middleware.args, **middleware.kwargs)
+        return app
 
 
 _START = paths.RUNS.split("/")[:3]

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 from dcao_proto import DecideRequest, Decision, Observation, ProblemError, ProblemKind
@@ -13,6 +14,7 @@ from dcao_server.decisions.availability import Availability
 from dcao_server.decisions.together import decides_together, gathered, in_force, merged
 from dcao_server.history.codec import decode, encode
 from dcao_server.metrics import DecisionOutcome, Metrics
+from dcao_server.metrics.service import store_error_kind
 from dcao_server.runs.identity import bound, digest_of, other_specification
 from dcao_server.runs.service import fenced, not_found
 from dcao_server.store.contract import (
@@ -118,8 +120,10 @@ class DecisionService:
         return basis_of(head.state, head.version)
 
     def _decide(self, observation: Observation, basis: Basis) -> Decision:
-        with self._metrics.policy_call():
-            return basis.policy.decide(observation, basis.state, basis.version)
+        started = time.perf_counter()
+        decision = basis.policy.decide(observation, basis.state, basis.version)
+        self._metrics.policy_took(time.perf_counter() - started)
+        return decision
 
     def _without_store(self, observation: Observation, basis: Basis) -> Answer:
         """The same decision, which the history gets from the client's journal later.
@@ -169,8 +173,14 @@ class DecisionService:
             decision.state,
             now,
         )
-        with self._metrics.store_call("append"):
-            return await self._store.append(key, item)
+        started = time.perf_counter()
+        try:
+            result = await self._store.append(key, item)
+        except StoreUnavailableError as error:
+            self._metrics.store_failed("append", store_error_kind(error) or "other")
+            raise
+        self._metrics.store_took("append", time.perf_counter() - started)
+        return result
 
     async def _restore(self, key: RunKey, observation: Observation, basis: Basis) -> None:
         """Creates anew a run that the store has lost: the token holds its specification and its state."""
@@ -273,6 +283,10 @@ def basis_of(token: str, version: int) -> Basis:
     """
     try:
         spec_segment, state_segment = split(token)
-        return Basis(bind_segment(spec_segment), decode_state(state_segment), version)
+        return Basis(bind_segment(spec_segment), _known_state(state_segment), version)
     except (InvalidTokenError, UnknownPolicyError) as error:
         raise ProblemError(ProblemKind.INVALID_STATE, str(error)) from error
+
+
+_known_state = lru_cache(maxsize=4096)(decode_state)
+"""A state is what its segment says, so nothing can go stale; most come back to the replica that made them."""
