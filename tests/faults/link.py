@@ -127,7 +127,7 @@ class Link:
         self._open |= pair
         try:
             await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
-        except (OSError, _CutError):
+        except (OSError, _CutError, asyncio.CancelledError):
             pass
         finally:
             self._open -= pair
