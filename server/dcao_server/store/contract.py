@@ -218,7 +218,7 @@ class HistoryStore(Protocol):
         """Gets ready. A store that cannot be reached yet is no error: the calls after will say so."""
 
     async def close(self) -> None:
-        """Releases everything; further calls fail."""
+        """Releases everything; further calls fail, but `close` itself."""
 
     async def ping(self) -> None:
         """Answers if the store can be reached."""

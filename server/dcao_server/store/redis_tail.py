@@ -95,9 +95,9 @@ class Tail:
         streams: dict[str, str] = {}
         owners: dict[bytes, tuple[RunKey, int]] = {}
         for key, attempt in zip(followed, await self._reader.attempts(followed), strict=True):
-            if attempt is None:
+            seen = self._seen.get(key)
+            if attempt is None or seen is None:  # the run, or its last follower, has gone meanwhile
                 continue
-            seen = self._seen[key]
             stream = keys.history(key, attempt)
             streams[stream] = f"{seen.step}-1" if attempt == seen.attempt and seen.step >= 0 else "0-0"
             owners[stream.encode()] = (key, attempt)

@@ -64,6 +64,8 @@ class SqliteStore:
 
     async def close(self) -> None:
         """Ends followers and closes the file."""
+        if self._closed:
+            return
         self._closed = True
         self._wake_all()
         await self._tally.stop()
