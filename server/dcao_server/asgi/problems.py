@@ -1,11 +1,12 @@
 """Every answer that is not a success is a problem document, whoever raised it; none carries a stack trace."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Match
 
 from dcao_proto.problem import PROBLEM_MEDIA_TYPE, ProblemError, ProblemKind, field_errors
 from dcao_server.asgi.context import current_request_id
@@ -53,10 +54,14 @@ async def _problem(_request: Request, error: Exception) -> Response:
     return problem_response(error)
 
 
-async def _invalid(_request: Request, error: Exception) -> Response:
+async def _invalid(request: Request, error: Exception) -> Response:
     """422 for what does not fit; 400 for a body that is no JSON at all. FastAPI's own 422 echoes the input."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
     errors = error.errors()
+    allowed = allowed_methods(request.app, request.scope)
+    if request.method not in allowed:
+        # `PUT …/{run}` took `r:finish` for a run's name.
+        return problem_response(_not_allowed(request, allowed))
     if any(e["type"] == "json_invalid" for e in errors):
         return problem_response(
             ProblemError(ProblemKind.MALFORMED, "expected a JSON document as body, got something else")
@@ -87,18 +92,36 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     if kind is ProblemKind.NOT_FOUND:
         detail = f"expected a path of the API (see /openapi.json), got {where}"
     elif kind is ProblemKind.METHOD_NOT_ALLOWED:
-        headers["Allow"] = ", ".join(allowed_methods(request.app, request.scope))
-        detail = f"expected one of {headers['Allow']}, got {where}"
+        return problem_response(_not_allowed(request, allowed_methods(request.app, request.scope)))
     else:
         detail = str(error.detail)
     return problem_response(ProblemError(kind, detail, headers=headers))
 
 
-def allowed_methods(app: FastAPI, scope: Mapping[str, object]) -> list[str]:
-    """Methods that the scope's path has, over all routes: Starlette names those of the first route only."""
+def _not_allowed(request: Request, allowed: list[str]) -> ProblemError:
+    names = ", ".join(allowed)
+    detail = f"expected one of {names}, got {request.method} {request.url.path[:200]}"
+    return ProblemError(ProblemKind.METHOD_NOT_ALLOWED, detail, headers={"Allow": names})
+
+
+def allowed_methods(app: FastAPI, scope: Mapping[str, Any]) -> list[str]:
+    """Methods that the scope's path has, over all routes: Starlette names those of the first route only.
+
+    A path with a verb (`…/{run}:finish`) is the verb's, not that of a run whose name has a colon.
+    """
+    matched = [route for route in _flat(app.routes) if route.matches(dict(scope))[0] is not Match.NONE]
+    verbs = [route for route in matched if ":" in str(getattr(route, "path", "")).rpartition("/")[2]]
     methods: set[str] = set()
-    for route in app.routes:
-        match, _ = route.matches(dict(scope))
-        if match is not Match.NONE:
-            methods |= getattr(route, "methods", None) or set()
+    for route in verbs or matched:
+        methods |= getattr(route, "methods", None) or set()
     return sorted(methods)
+
+
+def _flat(routes: Sequence[BaseRoute]) -> Iterator[BaseRoute]:
+    """Routes, those of included routers among them, which FastAPI keeps in one entry each."""
+    for route in routes:
+        inner = getattr(route, "original_router", None)
+        if inner is None:
+            yield route
+        else:
+            yield from _flat(inner.routes)
