@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import time
 
 from ask import Controller, Prometheus, get, series_names
@@ -54,6 +55,22 @@ def training(controller: Controller, at_least: int, seconds: float = 120) -> str
     return f"both workers train through the proxy: {counts[0]} and {counts[1]} decisions so far"
 
 
+def traced(stack: Stack) -> str:
+    """The audit trail says which worker created a run, not that the proxy did."""
+    for worker, run in zip(WORKERS, RUNS, strict=True):
+        networks = inspect(stack.containers(worker)[0])["NetworkSettings"]["Networks"]
+        (address,) = (network["IPAddress"] for network in networks.values())
+        entries = [
+            entry
+            for container in stack.containers("controller")
+            for line in docker("logs", container).splitlines()
+            if line.startswith("{") and (entry := json.loads(line)).get("event") == "audit: changed"
+        ]
+        clients = {entry["client"] for entry in entries if entry["path"].endswith(f"/runs/{run}")}
+        expect(clients == {address}, f"expected {run} to have been created from {address}, the trail says {clients}")
+    return "the audit trail names the worker behind the proxy"
+
+
 def moving(controller: Controller, seconds: float = 60) -> list[int]:
     """Decisions of each run once each has more than when this was called, or has finished.
 
@@ -101,6 +118,28 @@ def redis_dies(stack: Stack, controller: Controller) -> str:
         after = controller.history(PROJECT, run)[: len(before[run])]
         expect(after == before[run], f"expected the history of {run} from before the crash unchanged, got another")
     return f"a crashed Redis came back by itself with its history, and the runs went on ({counts})"
+
+
+def store_away(stack: Stack, controller: Controller) -> str:
+    """Redis is killed and stays away: the proxy goes on with replicas that are alive though none is ready."""
+    (redis,) = stack.containers("redis")
+    key = (stack.secrets / "api_key").read_text()
+    docker("kill", redis)
+    wait_for("no replica to be ready", lambda: get(f"{stack.proxy}/readyz").status == 503, 30)
+    answers = []
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        answers.append(get(f"{stack.proxy}/v1/policies", key).status)
+        time.sleep(0.02)
+    failed = sum(status != 200 for status in answers)
+    expect(failed == 0, f"expected answers while Redis is away, got {failed} failures of {len(answers)}")
+    docker("start", redis)
+    wait_for("Redis to be healthy again", lambda: stack.healthy("redis", 1), 60)
+    wait_for("replicas to be ready again", lambda: get(f"{stack.proxy}/readyz").status == 200, 30)
+    counts = moving(controller)
+    return (
+        f"with Redis killed the proxy answered {len(answers)} of {len(answers)} requests; runs went on after ({counts})"
+    )
 
 
 def scaled(stack: Stack, prometheus: Prometheus) -> str:

@@ -50,10 +50,13 @@ def check_live(stack: Stack, services: list[str], started: float) -> None:
     say(started, live.hardened(stack))
     say(started, live.closed(stack))
     say(started, live.training(controller, at_least=2))
+    say(started, live.traced(stack))
     seen = live.names_exposed(stack)
     say(started, live.controller_dies(stack, controller))
     say(started, live.redis_dies(stack, controller))
+    say(started, live.store_away(stack, controller))
     say(started, live.scaled(stack, prometheus))
+    seen = {where: names | seen[where] for where, names in live.names_exposed(stack).items()}
     say(started, live.finished(stack))
     say(started, live.complete(controller))
     say(started, live.recorded(prometheus, seen, since))

@@ -85,7 +85,7 @@ class Stack:
             "DCAO_GRAFANA_PUBLISH": "127.0.0.1:13000",
             "DCAO_PROMETHEUS_PORT": "19090",
             # Some two minutes on two slow cores: as long as what is done to the stack meanwhile.
-            "DCAO_DEMO_STEPS": "1800",
+            "DCAO_DEMO_STEPS": "2400",
             "DCAO_DEMO_PAUSE": "0.03",
         }
         plugin = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0
