@@ -5,13 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dcao_client.spectrum.vectors import Space
+from dcao_client.spectrum.vectors import CHUNK, Space
 
 # Rows per allocation: few enough that an early stop wastes little, enough that a product is a matrix product.
 SLAB = 4
-# Columns per partial sum: single-precision sums of this length keep 1e-6 even when no term cancels (2.5e-6 at
-# eight times this); the sums of sums are float64.
-CHUNK = 1 << 12
 # Columns rotated at once by a restart: small enough to need no second basis, large enough for a matrix
 # product.
 BLOCK = 1 << 16

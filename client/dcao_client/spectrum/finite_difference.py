@@ -41,8 +41,8 @@ class FiniteDifference:
         self.problem, self.central = problem, central
         self.points = [p.detach() for p in problem.parameters]
         layout = problem.layout
-        length = norm(layout.flatten(self.points))
-        self.step = step if step is not None else STEP[layout.dtype] * (length or 1.0)
+        self.length = norm(layout.flatten(self.points)) or 1.0
+        self.step = step if step is not None else STEP[layout.dtype] * self.length
         self.kinks = [FrozenKinks() if held else None for _ in problem.weights]
         total = self._evaluate(first=True)
         self.loss, self.gradient = float(total[-1]), total[:-1].clone()
