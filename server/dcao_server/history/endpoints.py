@@ -27,6 +27,16 @@ NDJSON, CSV, PARQUET, EVENTS = (
     "text/event-stream",
 )
 _TEXT = {"schema": {"type": "string"}}
+_EVENT = {
+    "schema": {
+        "type": "object",
+        "properties": {
+            "id": {"type": "string", "description": "attempt:step, for Last-Event-ID."},
+            "event": {"type": "string", "enum": ["decision", "bye", "away"]},
+            "data": {"type": "string", "contentMediaType": "application/json", "description": "Of a decision: its record."},
+        },
+    }
+}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 After = Annotated[
     str | None, Query(max_length=64, description="attempt:step of a record; those after it. A bare step: of attempt 1.")
@@ -85,7 +95,7 @@ def _download(content: AsyncIterator[bytes], media_type: str, name: str) -> Resp
 @router.get(
     paths.EVENTS,
     response_class=StreamingResponse,
-    responses={200: {"content": {EVENTS: _TEXT}, "description": "The stream"}, **problems(NO_RUN)},
+    responses={200: {"content": {EVENTS: _EVENT}, "description": "The stream, event by event"}, **problems(NO_RUN)},
     summary="A run's decisions, live",
 )
 async def events(

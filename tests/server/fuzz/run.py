@@ -1,0 +1,133 @@
+"""The fuzz proof: `python -m tests.server.fuzz.run --examples 150` (schemathesis, all checks on, every phase).
+
+Starts a controller with API keys on SQLite, or on a Redis of its own with `--redis`, some runs in it, and lets
+schemathesis at its OpenAPI document. Exits 1 on an answer of 5xx, an undocumented one, or any other failed check.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+
+from dcao_server.security.key_sources import KeyFile
+from dcao_server.security.keys import Scope, create_key
+from tests.faults.cluster import Process, free_port
+from tests.server.operation.process import running
+
+HERE = Path(__file__).parent
+PROJECT = "fuzz"
+POLICIES = ("default", "paper", "edge", "constant")
+
+
+class Outcome(NamedTuple):
+    """What schemathesis said: its exit code, how many cases it made, and its whole report."""
+
+    code: int
+    cases: int
+    report: str
+    failures: list[str]
+    """Requests that failed inside, from the controller's log."""
+
+
+def fuzz(folder: Path, *, examples: int, seed: int, redis: bool = False) -> Outcome:
+    """One run of schemathesis.
+
+    Args:
+        folder: for data, logs and the report.
+        examples: for each operation and phase, at most.
+        seed: of the generated data.
+        redis: on a Redis instead of SQLite.
+    """
+    key, record = create_key({"*": Scope.ADMIN})
+    KeyFile(folder / "keys.jsonl").add(record)
+    settings = {
+        "DCAO_API_KEYS_FILE": str(folder / "keys.jsonl"),
+        "DCAO_RATE_LIMIT": "0",
+        "DCAO_DATA": str(folder),
+    }
+    with (
+        _redis(folder, wanted=redis) as more,
+        running(folder / "log", "-m", "dcao_server.main", "serve", **settings, **more) as server,
+    ):
+        world = folder / "world.json"
+        world.write_text(json.dumps(_make_world(server.url, key, seed)))
+        command = [
+            str(Path(sys.executable).with_name("schemathesis")),
+            "--config-file", str(HERE / "schemathesis.toml"),
+            "run", f"{server.url}/openapi.json",
+            "--header", f"Authorization: Bearer {key}",
+            "--checks", "all", "--phases", "examples,coverage,fuzzing,stateful",
+            "--max-examples", str(examples), "--seed", str(seed),
+            "--continue-on-failure", "--warnings", "off", "--no-color", "--generation-database", "none",
+        ]  # fmt: skip
+        environ = {**os.environ, "SCHEMATHESIS_HOOKS": "tests.server.fuzz.hooks", "DCAO_FUZZ_WORLD": str(world)}
+        environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE.parents[2]), os.environ.get("PYTHONPATH")]))
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, cwd=folder, check=False)
+        failures = [line["exception"][-800:] for line in server.lines() if line["event"] == "request failed"]
+    made = re.search(r"(\d[\d,]*) generated", done.stdout)
+    return Outcome(done.returncode, int(made[1].replace(",", "")) if made else 0, done.stdout + done.stderr, failures)
+
+
+@contextmanager
+def _redis(folder: Path, *, wanted: bool) -> Iterator[dict[str, str]]:
+    """The settings of a Redis that lives as long as the block; none if it is not wanted."""
+    if not wanted:
+        yield {}
+        return
+    program = shutil.which("redis-server")
+    if program is None:
+        raise AssertionError("expected redis-server on the PATH; `make components` installs it")
+    port = free_port()
+    process = Process("redis", [program, "--port", str(port), "--save", "", "--dir", str(folder)], folder / "redis.log")
+    process.start()
+    try:
+        yield {"DCAO_REDIS_URL": f"redis://127.0.0.1:{port}"}
+    finally:
+        process.kill()
+
+
+def _make_world(url: str, key: str, seed: int) -> dict[str, object]:
+    """A few runs of different policies, with a few decisions each."""
+    runs, tokens = [], []
+    headers = {"authorization": f"Bearer {key}"}
+    with httpx.Client(base_url=f"{url}/v1/projects/{PROJECT}/runs/", headers=headers, trust_env=False) as client:
+        for policy in POLICIES:
+            spec = {"optimizer": "sgd", "base": {"lr": 0.1, "momentum": 0.9}, "policy": {"name": policy}}
+            client.put(policy, json=spec).raise_for_status()
+            for step in range(0, 50, 10):
+                reply = client.post(f"{policy}/decisions", json={"step": step, "rho": 9.0 + step, "gamma": 2.0})
+                reply.raise_for_status()
+                tokens.append((reply.json()["state"], reply.json()["version"]))
+            runs.append(policy)
+    return {"seed": seed, "project": PROJECT, "runs": runs, "tokens": tokens}
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.server.fuzz.run", description=__doc__)
+    parser.add_argument("--examples", type=int, default=150, help="for each operation and phase, at most")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--redis", action="store_true", help="on Redis instead of SQLite")
+    arguments = parser.parse_args()
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        outcome = fuzz(Path(folder), examples=arguments.examples, seed=arguments.seed, redis=arguments.redis)
+    print(outcome.report)
+    print(*outcome.failures, sep="\n")
+    print(f"{outcome.cases} cases in {time.monotonic() - started:.0f} s, exit code {outcome.code}")
+    return 1 if outcome.code or outcome.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
