@@ -81,7 +81,7 @@ def run(images: Images, setup: Setup, method: str, lr: float, seed: int, placebo
         settings = ProbeSettings(probe_batch=setup.probe_batch)
         dcao = attach(
             model, optimizer, cross_entropy, policy=POLICIES[method], probe=settings, run=f"compare-{seed}",
-            probe_interval=setup.probe_interval, journal_dir="/dev/null/nowhere",
+            probe_interval=setup.probe_interval, overhead=None, journal_dir="/dev/null/nowhere",
         )  # fmt: skip
     elif method == "placebo":
         groups = ParamGroups(optimizer)

@@ -16,12 +16,13 @@ from rich.table import Table
 
 from dcao_client import attach
 from dcao_client.cli.plots import terminal_plots
+from dcao_client.spectrum import ProbeSettings
 from dcao_experiments.controller_process import running_controller
 from dcao_experiments.data import FASHION_MNIST_DIR, Images, load_digits, load_fashion_mnist
 from dcao_experiments.models import small_cnn
 from dcao_experiments.training import StepReport, accuracy, batches, cross_entropy, train
 
-LR, MOMENTUM, WEIGHT_DECAY, BATCH = 0.05, 0.9, 5e-4, 128
+LR, MOMENTUM, WEIGHT_DECAY, BATCH = 0.1, 0.9, 5e-4, 128
 
 
 @dataclass
@@ -78,8 +79,9 @@ def _run(
     dcao = None
     if url is not None:
         dcao = attach(
-            model, optimizer, cross_entropy, url=url, run="demo", policy=policy, probe_interval=probe_interval
-        )
+            model, optimizer, cross_entropy, url=url, run="demo", policy=policy, probe_interval=probe_interval,
+            overhead=None, probe=ProbeSettings(probe_batch=BATCH // 4),
+        )  # fmt: skip
     trace = Trace()
     started = time.perf_counter()
     for report in train(model, optimizer, batches(images, BATCH, steps, seed), dcao=dcao):

@@ -43,6 +43,7 @@ def main() -> None:
         cross_entropy,
         policy=settings.policy,
         probe_interval=settings.probe_interval,
+        overhead=None,
         labels={"data": "digits", "model": "cnn"},
     )
     stream = batches(data, 128, settings.steps, settings.seed)

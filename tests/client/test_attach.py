@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from dcao_client import DCAO, DcaoError, attach
+from dcao_client.journal import read_journal
 from dcao_experiments.data import load_digits
 from dcao_experiments.models import small_cnn
 from dcao_experiments.training import batches, cross_entropy, train
@@ -39,7 +40,14 @@ def test_a_run_whose_decisions_are_ignored_is_bit_identical_to_one_without_a_pro
         pass
     optimizer = sgd(watched)
     dcao = attach(
-        watched, optimizer, cross_entropy, policy="constant", probe_interval=10, run="r", journal_dir=tmp_path
+        watched,
+        optimizer,
+        cross_entropy,
+        policy="constant",
+        probe_interval=10,
+        overhead=None,
+        run="r",
+        journal_dir=tmp_path,
     )
     for _ in train(watched, optimizer, batches(DATA, 64, 200, seed=1), dcao=dcao):
         pass
@@ -54,7 +62,8 @@ def test_the_optimizer_is_the_proposals_update(tmp_path):
     theta = [p.detach().double() for p in model.parameters()]
     velocity = [torch.zeros_like(p) for p in theta]
     optimizer = DCAO(
-        model, cross_entropy, lr=0.05, momentum=0.9, weight_decay=5e-4, probe_interval=5, run="r", journal_dir=tmp_path,
+        model, cross_entropy, lr=0.05, momentum=0.9, weight_decay=5e-4, probe_interval=5, overhead=None, run="r",
+        journal_dir=tmp_path,
         policy="paper", policy_params={"rho_ref": 5.0, "gamma_ref": 2.0},
     )  # fmt: skip
     reference = sgd(twin)
@@ -103,7 +112,9 @@ def test_a_resumed_run_goes_on_exactly(tmp_path):
     def fresh(journal: Path) -> tuple:
         model = cnn()
         optimizer = sgd(model)
-        control = attach(model, optimizer, cross_entropy, probe_interval=10, run="r", journal_dir=journal)
+        control = attach(
+            model, optimizer, cross_entropy, probe_interval=10, overhead=None, run="r", journal_dir=journal
+        )
         return model, optimizer, control
 
     stream = list(batches(DATA, 64, 100, seed=1))
@@ -141,7 +152,14 @@ def test_accumulated_micro_batches_count_as_one_step(tmp_path):
     model = cnn()
     optimizer = sgd(model)
     control = attach(
-        model, optimizer, cross_entropy, policy="constant", probe_interval=10, run="r", journal_dir=tmp_path
+        model,
+        optimizer,
+        cross_entropy,
+        policy="constant",
+        probe_interval=10,
+        overhead=None,
+        run="r",
+        journal_dir=tmp_path,
     )
     probed = []
     for i, batch in enumerate(batches(DATA, 16, 100, seed=1)):
@@ -175,9 +193,37 @@ def test_a_fixed_probe_batch_is_measured_instead_of_the_steps_own(tmp_path):
     optimizer = sgd(model)
     fixed = DATA.x[:32], DATA.y[:32]
     control = attach(model, optimizer, cross_entropy, probe_data=fixed, run="r", journal_dir=tmp_path)
-    other = attach(model, sgd(model), cross_entropy, run="s", journal_dir=tmp_path)
+    other = attach(model, sgd(model), cross_entropy, overhead=None, run="s", journal_dir=tmp_path)
     control.step()
     other.step(fixed)
     assert control.spectrum.examples == 32
     assert control.spectrum.rho == pytest.approx(other.spectrum.rho, rel=1e-3)
     assert control.spectrum.fingerprint != other.spectrum.fingerprint
+
+
+def test_a_budget_stretches_the_interval_and_measures_a_part_of_the_batch(tmp_path):
+    """A budget that pays for nothing allows the first probe and no other; the promise also chooses the batch."""
+    model = cnn()
+    optimizer = sgd(model)
+    control = attach(
+        model, optimizer, cross_entropy, probe_interval=5, overhead=1e-9, run="r", journal_dir=tmp_path / "a"
+    )
+    probed = [r.step for r in train(model, optimizer, batches(DATA, 64, 60, seed=1), dcao=control) if r.probed]
+    assert probed == [0]
+    assert control.spectrum.examples == 16
+    control.finish()
+
+
+def test_what_probes_cost_is_reported_with_every_observation(tmp_path):
+    """The share of wall-clock time that probes took so far; unknown at the first."""
+    model = cnn()
+    optimizer = sgd(model)
+    control = attach(model, optimizer, cross_entropy, probe_interval=5, overhead=None, run="r", journal_dir=tmp_path)
+    for _ in train(model, optimizer, batches(DATA, 64, 30, seed=1), dcao=control):
+        pass
+    _, entries = read_journal(control.session.journal_path)
+    shares = [entry.observation.probe.overhead for entry in entries]
+    assert shares[0] is None
+    assert len(shares) == 6
+    assert all(0 < share < 1 for share in shares[1:])
+    control.finish()

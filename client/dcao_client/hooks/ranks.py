@@ -1,9 +1,11 @@
 """One decision per job: rank 0 talks, every rank applies the same values at the same step."""
 
+from typing import TypeVar
+
 import torch
 import torch.distributed as dist
 
-from dcao_proto import Decision
+T = TypeVar("T")
 
 
 def is_talker() -> bool:
@@ -11,14 +13,14 @@ def is_talker() -> bool:
     return not _distributed() or dist.get_rank() == 0
 
 
-def broadcast(decision: Decision | None) -> Decision | None:
-    """Rank 0's decision on every rank, bit for bit. A collective: every rank calls it."""
+def from_talker(value: T) -> T:
+    """Rank 0's value on every rank, bit for bit. A collective: every rank calls it."""
     if not _distributed():
-        return decision
-    box = [None if decision is None else decision.model_dump_json()]
+        return value
+    box = [value]
     device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else None
     dist.broadcast_object_list(box, src=0, device=device)
-    return None if box[0] is None else Decision.model_validate_json(box[0])
+    return box[0]
 
 
 def _distributed() -> bool:

@@ -1,18 +1,20 @@
 """`attach`: DCAO in a plain torch training loop."""
 
-import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from dcao_client.hooks.cadence import Cadence
 from dcao_client.hooks.observe import to_observation
 from dcao_client.hooks.param_groups import ParamGroups, optimizer_name
-from dcao_client.hooks.ranks import broadcast, is_talker
+from dcao_client.hooks.ranks import from_talker, is_talker
 from dcao_client.session import Session
 from dcao_client.spectrum import Probe, ProbeSettings, Spectrum
+from dcao_client.spectrum.batches import count_examples
 from dcao_proto import Bounds, Decision, Hyperparameters, PolicyChoice, RunSpec
 
 Loss = Callable[[nn.Module, Any], Tensor]
@@ -24,22 +26,22 @@ class Attachment:
     Attributes:
         decision: the newest decision, None before the first.
         spectrum: the newest measurement, None before the first.
+        tracked: the newest Rayleigh quotient between measurements, a lower bound of ρ for one product; with a budget.
         applied: what the last update used.
         session: the talk with the controller; None on ranks other than 0.
     """
 
     def __init__(
-        self, probe: Probe, groups: ParamGroups, session: Session | None, probe_data: Any
+        self, probe: Probe, groups: ParamGroups, session: Session | None, cadence: Cadence, probe_data: Any
     ) -> None:
         self.decision: Decision | None = None
         self.spectrum: Spectrum | None = None
+        self.tracked: Spectrum | None = None
         self.session = session
         self.probe = probe
         self._groups = groups
         self._probe_data = probe_data
-        self._next_probe = 0
-        self._started = time.perf_counter()
-        self._probe_seconds = 0.0
+        self._cadence = cadence
 
     @property
     def steps(self) -> int:
@@ -63,35 +65,45 @@ class Attachment:
         Returns:
             The decision made now, or None if it was not time.
         """
-        if self.steps < self._next_probe:
+        step = self.steps
+        action = self._cadence.due(step)
+        if action == "none":
             return None
-        spectrum = self.probe.measure(batch if self._probe_data is None else self._probe_data)
-        self._probe_seconds += spectrum.seconds
-        decision = broadcast(self._decide(spectrum) if is_talker() else None)
-        self.spectrum = spectrum
-        if decision is not None:
-            self.decision = decision
-            self._groups.set(decision)
-            self._next_probe = self.steps + decision.next_probe_in
-        return decision
+        measured = batch if self._probe_data is None else self._probe_data
+        if action == "track":
+            self.tracked = self.probe.track(measured)
+            self._cadence.probed(step, self.tracked.seconds, action, 1)
+            return None
+        self._choose_probe_batch(measured)
+        self.spectrum = self.probe.measure(measured)
+        self.decision = from_talker(self._decide(self.spectrum) if self.session is not None else None)
+        assert self.decision is not None  # noqa: S101  (rank 0 decides)
+        self._groups.set(self.decision)
+        self._cadence.probed(step, self.spectrum.seconds, action, self.decision.next_probe_in)
+        return self.decision
 
     def _decide(self, spectrum: Spectrum) -> Decision:
         assert self.session is not None  # noqa: S101  (rank 0 has one)
-        elapsed = time.perf_counter() - self._started
         observation = to_observation(
-            spectrum,
-            step=self.steps,
-            base=self._groups.base(),
-            applied=self.applied,
-            overhead=self._probe_seconds / elapsed if elapsed > 0 else None,
+            spectrum, step=self.steps, base=self._groups.base(), applied=self.applied, overhead=self._cadence.spent
         )
         return self.session.decide(observation)
+
+    def _choose_probe_batch(self, batch: Any) -> None:
+        """With a budget and neither data nor size given: the part of a batch that can be paid at the interval."""
+        settings, budget = self.probe.settings, self._cadence.budget
+        if budget is None or settings.probe_batch is not None or self._probe_data is not None:
+            return
+        count = settings.examples or count_examples
+        examples = count(batch[0] if isinstance(batch, list) else batch)
+        self.probe.settings = replace(settings, probe_batch=max(int(examples * budget.share()), 1))
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs beside the model and the optimizer, so that a resumed run goes on exactly."""
         return {
             "steps": self.steps,
-            "next_probe": self._next_probe,
+            "cadence": self._cadence.state_dict(),
+            "probe_batch": self.probe.settings.probe_batch,
             "decision": None if self.decision is None else self.decision.wire(),
             "probe": self.probe.state_dict(),
             "session": None if self.session is None else self.session.state_dict(),
@@ -104,7 +116,8 @@ class Attachment:
             DcaoError: the checkpoint is of another run or specification.
         """
         self._groups.steps = state["steps"]
-        self._next_probe = state["next_probe"]
+        self._cadence.load_state_dict(state["cadence"], state["steps"])
+        self.probe.settings = replace(self.probe.settings, probe_batch=state["probe_batch"])
         self.probe.load_state_dict(state["probe"])
         self.decision = None if state["decision"] is None else Decision.model_validate(state["decision"])
         if self.decision is not None:
@@ -137,6 +150,7 @@ def attach(
     policy_params: dict[str, Any] | None = None,
     bounds: Bounds | None = None,
     probe_interval: int = 100,
+    overhead: float | None = 0.05,
     probe_data: Any = None,
     probe: ProbeSettings | None = None,
     labels: dict[str, str] | None = None,
@@ -154,7 +168,10 @@ def attach(
         policy: name of the law, or name and parameters.
         policy_params: parameters of the law that differ from its defaults.
         bounds: how far the values may be moved from their base.
-        probe_interval: T_c, optimizer steps from one probe to the next.
+        probe_interval: T_c, optimizer steps from one probe to the next, or more if the budget says so.
+        overhead: largest share of wall-clock time that probes may take. It may stretch the interval, and chooses the
+            part of a batch that is measured. None keeps interval and batch whatever they cost: which steps are probed
+            then does not depend on a clock, and a run repeats bit for bit.
         probe_data: one fixed batch to measure on; this step's batch if absent, as the proposal has it.
         probe: numerical choices of the probe.
         labels: to find the run by.
@@ -188,4 +205,4 @@ def attach(
             spec, run=run, project=project, url=url, deadline=deadline, journal_dir=journal_dir, strict=strict
         )
     probing = Probe(model, loss, optimizer=optimizer, settings=settings)
-    return Attachment(probing, groups, session, probe_data)
+    return Attachment(probing, groups, session, Cadence(probe_interval, overhead), probe_data)

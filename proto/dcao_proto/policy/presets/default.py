@@ -1,8 +1,9 @@
 """`default`: what a run gets that asks for nothing.
 
-The edge law with every steadying stage on: smoothed ln ρ, outliers held, a 5 % dead band, at most a factor of 1.25 a
-decision except far beyond the edge; a little of the gap in the momentum's horizon, a little of the sharpness in the
-weight decay. `docs/policies.md` has the measurement behind each number.
+The edge law, aimed at 0.7 of the edge that small-batch training meets (of batch sharpness; of λ₁ where that is missing or the
+optimizer is preconditioned), with every steadying stage on: smoothed logarithms, outliers held, a 5 % dead band, at most a
+factor of 1.25 a decision except far beyond the edge. A little of the gap in the momentum's horizon and of the curvature in
+the weight decay: enough to see, too little to matter either way. `docs/policies.md` has the measurement behind each number.
 """
 
 from typing import Literal
@@ -26,8 +27,8 @@ class DefaultParameters(EdgeParameters):
     dead_band: float = redefault("dead_band", 0.05)
     slew: float | None = redefault("slew", 1.25)
     momentum_slew: float | None = redefault("momentum_slew", 1.1)
-    kappa: float = Field(default=0.3, strict=True, ge=0, le=5, description="Sensitivity of g, relative to γ_ref.")
-    mu: float = redefault("mu", 0.25)
+    kappa: float = Field(default=0.1, strict=True, ge=0, le=5, description="Sensitivity of g, relative to γ_ref.")
+    mu: float = redefault("mu", 0.1)
 
 
 DEFAULT = staged("default", 1, DefaultParameters, power_law, relative_momentum_law, "The edge law, steadied.")
