@@ -51,6 +51,16 @@ def serve(host: Host = None, port: Port = None, redis_url: RedisUrl = None, data
 
 
 @app.command()
+def gc(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed; remove nothing.")] = False,
+) -> None:
+    """Remove what is past its retention (DCAO_RETENTION_DAYS, DCAO_MAX_RECORDS) from the store."""
+    from dcao_server.cli.gc import gc as run
+
+    run(dry_run=dry_run)
+
+
+@app.command()
 def openapi(
     output: Annotated[Path | None, typer.Option(help="File to write; standard output if absent.")] = None,
 ) -> None:
