@@ -240,7 +240,9 @@ class Probe:
         s = self._scaling(real, operator)
         if s is not None and not space.norm(s) > 0.0:
             return _ended(Outcome.NON_FINITE, "diverged", said), 0.0
-        eigen = top(operator, s, self._warm, self.settings, self.settings.seed * 1_000_003 + self._probes)
+        seed = self.settings.seed * 1_000_003 + self._probes
+        together = None if is_sharded(real) else self._collective
+        eigen = top(operator, s, self._warm, self.settings, seed, together)
         solve, spent = eigen.solve, eigen.solve.matvecs
         if solve.outcome is Outcome.NON_FINITE or solve.found is None or solve.error is None:
             return _ended(Outcome.NON_FINITE, "diverged", said | {"matvecs": spent}), 0.0

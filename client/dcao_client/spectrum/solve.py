@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from dcao_client.spectrum.basis import Basis
+from dcao_client.spectrum.distributed import broadcast_start
 from dcao_client.spectrum.finite_difference import FiniteDifference
 from dcao_client.spectrum.lanczos import NOISE, Matvec, Solve, Stop, lanczos
 from dcao_client.spectrum.operators import Curvature
 from dcao_client.spectrum.polish import polish
+from dcao_client.spectrum.problem import Collective
 from dcao_client.spectrum.result import Outcome
 from dcao_client.spectrum.settings import ProbeSettings, StartKind
 from dcao_client.spectrum.starts import start_vector
@@ -48,16 +50,26 @@ def new_basis(operator: Curvature, settings: ProbeSettings) -> Basis:
     )
 
 
-def top(operator: Curvature, s: Tensor | None, warm: Sequence[Tensor], settings: ProbeSettings, seed: int) -> Eigen:
-    """λ₁, λ₂ and their vectors."""
+def top(
+    operator: Curvature,
+    s: Tensor | None,
+    warm: Sequence[Tensor],
+    settings: ProbeSettings,
+    seed: int,
+    collective: Collective | None = None,
+) -> Eigen:
+    """λ₁, λ₂ and their vectors; replicated ranks pass their ``collective`` and start from the same bits."""
     generator = torch.Generator().manual_seed(seed)
     kind: StartKind = settings.start if settings.start != "auto" else (WARM if warm else COLD)
     gradient = operator.gradient if s is None else s * operator.gradient
     inexact = isinstance(operator, FiniteDifference) and not operator.central
     stop = Stop(settings.rho_tol, settings.gamma_tol, settings.gamma_floor, floor=operator.floor, polished=inexact)
+    start = start_vector(kind, gradient, warm, generator, operator.space)
+    if collective is not None:
+        broadcast_start(start, collective)
     solve = lanczos(
         scaled(operator, s),
-        start_vector(kind, gradient, warm, generator, operator.space),
+        start,
         max_matvecs=settings.max_matvecs,
         stop=stop,
         generator=generator,

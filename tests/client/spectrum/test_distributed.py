@@ -1,0 +1,69 @@
+"""Several ranks measure the spectrum of the whole batch, and none waits for ever."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+
+from dcao_client.spectrum import Probe, ProbeSettings
+
+
+def _load() -> ModuleType:
+    """The workers' module, importable by name in the spawned processes too."""
+    folder = str(Path(__file__).parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    spec = importlib.util.find_spec("ranks")
+    assert spec is not None
+    return importlib.import_module("ranks")
+
+
+ranks = _load()
+
+
+def _run(worker: Any, size: int, folder: Path, *arguments: Any) -> list[dict[str, Any]]:
+    mp.spawn(worker, args=(size, str(folder), *arguments), nprocs=size, join=True)
+    return [torch.load(path, weights_only=False) for path in sorted(folder.glob("rank*.pt"))]
+
+
+@pytest.mark.parametrize(("size", "ragged"), [(2, True), (4, False)])
+def test_replicated_ranks_equal_one_process_with_one_reduction_per_product(
+    size: int, ragged: bool, tmp_path: Path
+) -> None:
+    alone = Probe(ranks.net(), ranks.loss, settings=ranks.EXACT).measure(ranks.data())
+    found = _run(ranks.replicated, size, tmp_path, ragged)
+    assert len(found) == size
+    for one in found:
+        assert one["rho"] == pytest.approx(alone.rho, rel=1e-6)
+        assert one["gamma"] == pytest.approx(alone.gamma, rel=1e-6)
+        assert one["examples"] == 24
+        # The count of examples, the gradient, the product that chose the kind, the start; then one per product.
+        assert one["reductions"] == one["matvecs"] + 4
+        assert torch.equal(one["w"], found[0]["w"])
+
+
+def test_sharded_ranks_equal_one_process_within_the_tolerance_of_differences(tmp_path: Path) -> None:
+    exact = ProbeSettings(matvec="double_backward", rho_tol=1e-4, gamma_tol=1e-2, gamma_floor=0.0)
+    alone = Probe(ranks.net(torch.float32, width=8), ranks.loss, settings=exact).measure(ranks.data(24, torch.float32))
+    for one in _run(ranks.sharded, 2, tmp_path):
+        assert one["status"] == "ok", one["detail"]
+        assert one["same"]
+        assert one["rho"] == pytest.approx(alone.rho, rel=1e-2)
+        assert abs(one["gamma"] - alone.gamma) <= one["gamma_bound"] + alone.gamma_bound
+
+
+@pytest.mark.parametrize("how", ["dies", "stalls"])
+def test_a_rank_that_dies_or_stalls_does_not_hang_the_others(how: str, tmp_path: Path) -> None:
+    found = _run(ranks.one_missing, 3, tmp_path, how)
+    waiting = [one for one in found if one["status"] != "late"]
+    assert len(waiting) == 2
+    for one in waiting:
+        assert one["status"] == "unavailable"
+        assert "expected every rank within 3 s" in one["detail"]
+        assert one["seconds"] < 7
+        assert one["again"] == "unavailable"
