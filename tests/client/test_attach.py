@@ -227,3 +227,15 @@ def test_what_probes_cost_is_reported_with_every_observation(tmp_path):
     assert len(shares) == 6
     assert all(0 < share < 1 for share in shares[1:])
     control.finish()
+
+
+def test_the_ragged_last_batch_of_an_epoch_is_not_measured(tmp_path):
+    """It would carry another fingerprint and start every reference anew; the next full batch is measured instead."""
+    model = cnn()
+    optimizer = sgd(model)
+    control = attach(model, optimizer, cross_entropy, probe_interval=5, overhead=None, run="r", journal_dir=tmp_path)
+    stream = list(batches(DATA, 64, 12, seed=1))
+    stream[5] = stream[5][0][:20], stream[5][1][:20]
+    reports = train(model, optimizer, iter(stream), dcao=control)
+    assert [report.step for report in reports if report.probed] == [0, 6, 11]
+    control.finish()

@@ -42,6 +42,7 @@ class Attachment:
         self._groups = groups
         self._probe_data = probe_data
         self._cadence = cadence
+        self._examples = 0  # of the largest batch so far
 
     @property
     def steps(self) -> int:
@@ -74,7 +75,8 @@ class Attachment:
             self.tracked = self.probe.track(measured)
             self._cadence.probed(step, self.tracked.seconds, action, 1)
             return None
-        self._choose_probe_batch(measured)
+        if self._is_ragged(measured):
+            return None
         self.spectrum = self.probe.measure(measured)
         self.decision = from_talker(self._decide(self.spectrum) if self.session is not None else None)
         assert self.decision is not None  # noqa: S101  (rank 0 decides)
@@ -89,13 +91,24 @@ class Attachment:
         )
         return self.session.decide(observation)
 
-    def _choose_probe_batch(self, batch: Any) -> None:
+    def _is_ragged(self, batch: Any) -> bool:
+        """Whether the batch is smaller than those measured so far, as the last of an epoch is.
+
+        Its curvature would carry another fingerprint and start the references anew; the next step's batch will do.
+        """
+        count = self.probe.settings.examples or count_examples
+        examples = sum(count(part) for part in (batch if isinstance(batch, list) else [batch]))
+        self._choose_probe_batch(examples)
+        wanted = self.probe.settings.probe_batch
+        enough = self._examples if wanted is None or isinstance(batch, list) else min(wanted, self._examples)
+        self._examples = max(self._examples, examples)
+        return from_talker(examples < enough)
+
+    def _choose_probe_batch(self, examples: int) -> None:
         """With a budget and neither data nor size given: the part of a batch that can be paid at the interval."""
         settings, budget = self.probe.settings, self._cadence.budget
         if budget is None or settings.probe_batch is not None or self._probe_data is not None:
             return
-        count = settings.examples or count_examples
-        examples = count(batch[0] if isinstance(batch, list) else batch)
         self.probe.settings = replace(settings, probe_batch=max(int(examples * budget.share()), 1))
 
     def state_dict(self) -> dict[str, Any]:
@@ -104,6 +117,7 @@ class Attachment:
             "steps": self.steps,
             "cadence": self._cadence.state_dict(),
             "probe_batch": self.probe.settings.probe_batch,
+            "examples": self._examples,
             "decision": None if self.decision is None else self.decision.wire(),
             "probe": self.probe.state_dict(),
             "session": None if self.session is None else self.session.state_dict(),
@@ -117,6 +131,7 @@ class Attachment:
         """
         self._groups.steps = state["steps"]
         self._cadence.load_state_dict(state["cadence"], state["steps"])
+        self._examples = state["examples"]
         self.probe.settings = replace(self.probe.settings, probe_batch=state["probe_batch"])
         self.probe.load_state_dict(state["probe"])
         self.decision = None if state["decision"] is None else Decision.model_validate(state["decision"])
