@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test test-slow compose-test lint format install components clean
+.PHONY: demo test test-slow compose-test lint format install components clean screenshots
 
 demo: install  ## Train a small CNN under the controller and draw what happened.
 	$(BIN)/dcao demo
@@ -16,6 +16,9 @@ test-slow: install components  ## The proofs that take minutes.
 
 compose-test:  ## The stack for real: up, killed, scaled, a Swarm. Starts a Docker engine where none answers.
 	sh tests/deploy/compose/run.sh
+
+screenshots: install components  ## The pictures of docs/images, from real training runs.
+	$(BIN)/python -m scripts.screenshots
 
 lint: install
 	$(BIN)/ruff check .

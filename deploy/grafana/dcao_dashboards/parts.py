@@ -66,22 +66,33 @@ class Panel:
 
 
 def rows(sections: list[tuple[str, list[Panel]]]) -> list[Json]:
-    """Places panels from left to right, section after section, each under its heading."""
+    """Places panels section after section, each under its heading and each in the first place where it fits."""
     placed: list[Json] = []
-    y = 0
+    top = 0
     for heading, panels in sections:
-        if heading:
-            placed.append(_row(heading, y, len(placed) + 1))
-            y += 1
-        x = tallest = 0
+        placed.append(_row(heading, top, len(placed) + 1))
+        top += 1
+        taken: set[tuple[int, int]] = set()
         for panel in panels:
-            if x + panel.width > WIDTH:
-                x, y, tallest = 0, y + tallest, 0
+            x, y = _first_fit(panel, top, taken)
+            taken |= _cells(panel, x, y)
             placed.append(_panel(panel, {"x": x, "y": y, "w": panel.width, "h": panel.height}, len(placed) + 1))
-            x += panel.width
-            tallest = max(tallest, panel.height)
-        y += tallest
+        top = max(y for _, y in taken) + 1
     return placed
+
+
+def _cells(panel: Panel, x: int, y: int) -> set[tuple[int, int]]:
+    return {(i, j) for i in range(x, x + panel.width) for j in range(y, y + panel.height)}
+
+
+def _first_fit(panel: Panel, top: int, taken: set[tuple[int, int]]) -> tuple[int, int]:
+    """Row after row, from left to right."""
+    y = top
+    while True:
+        for x in range(WIDTH - panel.width + 1):
+            if not _cells(panel, x, y) & taken:
+                return x, y
+        y += 1
 
 
 def _row(title: str, y: int, number: int) -> Json:

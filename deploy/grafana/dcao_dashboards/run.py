@@ -56,14 +56,23 @@ NOW = [
     value("Sharpness ρ", "dcao_run_sharpness"),
     value("Spectral gap γ", "dcao_run_spectral_gap"),
     value("Loss", "dcao_run_loss"),
-    value("Step", "dcao_run_step", unit="none"),
-    value("Since the last observation", "", unit="s"),
     value("Learning rate η", "dcao_run_learning_rate"),
     value("Momentum β", "dcao_run_momentum"),
     value("Weight decay λ", "dcao_run_weight_decay"),
-    value("Attempt", "dcao_run_attempt", unit="none"),
-    value("Diverged", "dcao_run_diverged", unit="bool_yes_no"),
+    value("Step", "dcao_run_step", unit="none"),
+    value("Probe overhead", "dcao_run_probe_overhead_ratio", unit="percentunit"),
+    Panel(
+        "Last observation",
+        [Query('project_run:dcao_run_observation_age_seconds:min{project=~"$project", run=~"$run"}', "{{run}}")],
+        kind="stat",
+        width=3,
+        height=4,
+        unit="s",
+        description="Seconds since it was made.",
+    ),
     value("Overdue", "dcao_run_stale", unit="bool_yes_no"),
+    value("Diverged", "dcao_run_diverged", unit="bool_yes_no"),
+    value("Attempt", "dcao_run_attempt", unit="none"),
     Panel(
         "What it is",
         [Query(f"max by (project, run, optimizer, policy, status) (dcao_run_info{RUNS})", instant=True, table=True)],
@@ -72,9 +81,6 @@ NOW = [
         height=4,
         transformations=[{"id": "organize", "options": {"excludeByName": {"Time": True, "Value": True}}}],
     ),
-]
-NOW[5].queries = [
-    Query('project_run:dcao_run_observation_age_seconds:min{project=~"$project", run=~"$run"}', "{{run}}")
 ]
 
 CURVATURE = [

@@ -21,19 +21,24 @@ export function logTicks(low, high) {
   return ticks.length > 1 ? ticks : [low, Math.sqrt(low * high), high];
 }
 
-const logRange = (u, low, high) => (low > 0 && high > 0 ? [low / 1.25, high * 1.25] : [0.1, 10]);
+/** Three decades at most: one outlier near 0 must not flatten everything else. */
+const logRange = (u, low, high) => (low > 0 && high > 0 ? [Math.max(low / 1.25, high / 1000), high * 1.25] : [0.1, 10]);
 
 /** Room above and below; a constant series gets a tenth of its value rather than a line along the frame. */
-function linearRange({ floor = null, atLeast = null }) {
+function linearRange({ floor = null, atLeast = null, strip = 0 }) {
   return (u, low, high) => {
     if (low === null || high === null) return [0, atLeast ?? 1];
+    if (strip) {
+      const top = Math.max(high * 1.08, atLeast ?? 0);
+      return [Math.min(low * 1.1, -strip * top), top];
+    }
     const room = (high - low || Math.abs(high) || 1) * 0.1;
     const bottom = floor !== null && low >= floor ? Math.max(floor, low - room) : low - room;
     return [floor === 0 && low >= 0 && low < 0.5 * high ? 0 : bottom, Math.max(high + room, atLeast ?? -Infinity)];
   };
 }
 
-function axes(log) {
+function axes(log, strip = 0) {
   const font = "11.5px Inter, system-ui, sans-serif";
   const common = {
     stroke: colour("ink-3"),
@@ -43,6 +48,7 @@ function axes(log) {
   };
   const x = { ...common, size: 30, space: 70, values: (u, ticks) => ticks.map((v) => (v % 1 ? "" : v.toLocaleString("en"))) };
   const y = { ...common, size: 56, space: 34, values: (u, ticks) => ticks.map(tick) };
+  if (strip) y.filter = (u, ticks) => ticks.map((value) => (value < 0 && u.scales.y.min > -strip * u.scales.y.max - 1e-9 ? null : value));
   if (log) {
     y.splits = (u, index, low, high) => logTicks(low, high);
     y.filter = (u, ticks) => ticks;
@@ -108,7 +114,7 @@ export class Chart {
           x: { time: false },
           y: options.log ? { distr: 3, range: logRange } : { range: linearRange(options) },
         },
-        axes: axes(options.log),
+        axes: axes(options.log, options.strip),
         series: [{}, ...lines],
         cursor: {
           sync: { key: sync, scales: ["x", null], setSeries: false },

@@ -22,7 +22,7 @@ const DEFINITIONS = () => [
     title: "Edge ratio",
     wide: true,
     height: 230,
-    floor: 0,
+    strip: 0.07, // room below 0 for the strip of regimes
     atLeast: 1.3,
     footer: regimeKey(),
     series: [

@@ -47,8 +47,9 @@ export function edgeBand(from, to, line) {
           ctx.stroke();
           ctx.fillStyle = colour("vermillion");
           ctx.font = `${11 * devicePixelRatio}px Inter, sans-serif`;
-          ctx.textAlign = "right";
-          ctx.fillText("edge of stability", box.left + box.width - 6 * devicePixelRatio, y - 5 * devicePixelRatio);
+          ctx.textAlign = "left";
+          ctx.textBaseline = "bottom";
+          ctx.fillText("edge of stability", box.left + 6 * devicePixelRatio, y - 2 * devicePixelRatio);
         }),
     },
   };
@@ -94,6 +95,8 @@ export function attemptMarks(series) {
             ctx.moveTo(x, box.top);
             ctx.lineTo(x, box.top + box.height);
             ctx.stroke();
+            ctx.textAlign = "left";
+            ctx.textBaseline = "alphabetic";
             ctx.fillText(`attempt ${attempt}`, x + 5 * devicePixelRatio, box.top + 12 * devicePixelRatio);
           }
         }),

@@ -18,10 +18,9 @@ const TILES = [
   },
   { symbol: "", name: "loss", value: (e) => number(e.loss, 4), note: (e) => (e.gradNorm === null ? "" : `gradient ${number(e.gradNorm, 3)}`) },
   {
-    symbol: "", name: "probe",
+    symbol: "", name: "probe overhead",
     value: (e) => (e.probe.overhead === undefined ? number(e.probe.seconds ?? null, 3) + (e.probe.seconds === undefined ? "" : " s") : percent(e.probe.overhead)),
     note: (e) => [
-      e.probe.overhead === undefined ? null : "of the time",
       e.probe.matvecs === undefined ? null : `${e.probe.matvecs} products`,
       e.probe.seconds === undefined || e.probe.overhead === undefined ? null : `${number(e.probe.seconds, 2)} s`,
     ].filter(Boolean).join(" · "),
