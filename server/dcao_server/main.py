@@ -41,12 +41,12 @@ def serve(host: Host = None, port: Port = None, redis_url: RedisUrl = None, data
     from dcao_server.asgi.tracing import traced
     from dcao_server.logging import configure_logging
 
-    configure_logging(settings.log_level, settings.log_format)
     try:
         application = create_app(settings)
         outer = traced(application) if settings.tracing else application
     except SettingsError as error:
         stop(str(error))
+    configure_logging(settings.log_level, settings.log_format)
     raise typer.Exit(run(outer, settings, application.state.lifecycle))
 
 

@@ -4,6 +4,8 @@ The spans go where the standard `OTEL_…` variables say (`OTEL_EXPORTER_OTLP_EN
 continue the trace of a client's `traceparent`.
 """
 
+import os
+
 from starlette.types import ASGIApp
 
 from dcao_server.settings import SettingsError
@@ -27,8 +29,8 @@ def traced(app: ASGIApp) -> ASGIApp:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as error:
         raise SettingsError(HOW_TO_INSTALL) from error
-    # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win over the name given here.
-    provider = TracerProvider(resource=Resource({SERVICE_NAME: "dcao-controller"}).merge(Resource.create({})))
+    name = os.environ.get("OTEL_SERVICE_NAME", "dcao-controller")
+    provider = TracerProvider(resource=Resource.create({SERVICE_NAME: name}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     middleware: ASGIApp = OpenTelemetryMiddleware(app, exclude_spans=["receive", "send"], tracer_provider=provider)
     return middleware

@@ -4,7 +4,6 @@ from functools import cached_property
 from typing import Any
 
 from dcao_server.settings import Settings
-from dcao_server.store.redis_connection import connect
 
 
 class OwnRedis:
@@ -18,7 +17,9 @@ class OwnRedis:
 
     @cached_property
     def client(self) -> Any:
-        """redis-py's asyncio client."""
+        """redis-py's asyncio client. Imported here: `keys create` into a file needs no Redis."""
+        from dcao_server.store.redis_connection import connect
+
         return connect(self._settings)
 
     async def close(self) -> None:
