@@ -1,7 +1,7 @@
 """A record as bytes: a MessagePack array without names, without the state token, floats bit for bit.
 
-183 bytes with ρ, γ and the loss, 343 with everything that a probe measures; as JSON 542 and 976 (`tests/server/test_codec.py`). The attempt and
-the step are not in it: they are the record's place in the store.
+183 bytes with ρ, γ and the loss, 343 with everything that a probe measures; as JSON 542 and 976
+(`tests/server/test_codec.py`). The attempt and the step are not in it: they are the record's place in the store.
 """
 
 import operator
