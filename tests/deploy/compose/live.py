@@ -190,13 +190,18 @@ def complete(controller: Controller) -> str:
         steps = [record["step"] for record in records]
         expect(len(steps) > 5, f"expected more than 5 decisions of {run}, got {len(steps)}")
         expect(steps == sorted(set(steps)), f"expected the steps of {run} in order and once each, got {steps}")
+        strays = [record["step"] for record in records if record["deviates"]]
+        expect(
+            not strays, f"expected what was decided in an outage to be what {run} would have got, not so at {strays}"
+        )
         for record, following in itertools.pairwise(records):
             promised = record["step"] + record["decision"]["next_probe_in"]
             expect(
                 following["step"] == promised,
                 f"expected a decision of {run} at step {promised} after {record['step']}, got {following['step']}",
             )
-        said.append(f"{run} {len(steps)} decisions to step {steps[-1]}")
+        late = sum(record["origin"] == "backfill" for record in records)
+        said.append(f"{run} {len(steps)} decisions to step {steps[-1]}, {late} of them backfilled")
     return f"the history is complete: {'; '.join(said)}"
 
 

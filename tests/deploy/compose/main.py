@@ -83,7 +83,7 @@ def main() -> int:
                     say(started, text)
             else:
                 print("the engine is not this test's own: it is not made a Swarm, that part is NOT checked", flush=True)
-        except CheckError as error:
+        except (CheckError, OSError) as error:
             print(stack.logs(), f"FAILED after {time.monotonic() - started:.0f} s: {error}", sep="\n", file=sys.stderr)
             return 1
         finally:
