@@ -33,7 +33,11 @@ _EVENT = {
         "properties": {
             "id": {"type": "string", "description": "attempt:step, for Last-Event-ID."},
             "event": {"type": "string", "enum": ["decision", "bye", "away"]},
-            "data": {"type": "string", "contentMediaType": "application/json", "description": "Of a decision: its record."},
+            "data": {
+                "type": "string",
+                "contentMediaType": "application/json",
+                "description": "Of a decision: its record.",
+            },
         },
     }
 }

@@ -1,9 +1,10 @@
 """`default`: what a run gets that asks for nothing.
 
-The edge law, aimed at 0.7 of the edge that small-batch training meets (of batch sharpness; of λ₁ where that is missing or the
-optimizer is preconditioned), with every steadying stage on: smoothed logarithms, outliers held, a 5 % dead band, at most a
-factor of 1.25 a decision except far beyond the edge. A little of the gap in the momentum's horizon and of the curvature in
-the weight decay: enough to see, too little to matter either way. `docs/policies.md` has the measurement behind each number.
+The edge law, aimed at 0.7 of the edge that small-batch training meets (of batch sharpness; of λ₁ where that is
+missing or the optimizer is preconditioned), with every steadying stage on: smoothed logarithms, outliers held, a 5 %
+dead band, at most a factor of 1.25 a decision except far beyond the edge. A little of the gap in the momentum's
+horizon and of the curvature in the weight decay: enough to see, too little to matter either way.
+`docs/policies.md` has the measurement behind each number.
 """
 
 from typing import Literal
