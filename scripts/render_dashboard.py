@@ -18,7 +18,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
-from matplotlib.ticker import LogFormatterSciNotation, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, MaxNLocator
 
 Json = dict[str, Any]
 Query = Callable[[str], list[Json]]
@@ -56,12 +56,14 @@ class Panel:
         self.json = panel
         self.defaults = panel["fieldConfig"]["defaults"]
         self.unit = self.defaults.get("unit", "short")
-        self.series = []
+        self.series: list[tuple[str, list[float], list[float]]] = []
+        self.newest: list[tuple[str, dict[str, str], float]] = []  # query's letter, labels, value
         for target in panel["targets"]:
             for found in query(fill(target["expr"])):
                 points = [(float(t), float(v)) for t, v in found["values"]]
                 name = legend_of(target["legendFormat"], found["metric"])
                 self.series.append((name, [t for t, _ in points], [v for _, v in points]))
+                self.newest.append((target["refId"], found["metric"], points[-1][1]))
 
     def style(self, name: str, index: int) -> Json:
         """Colour, width and dash of a series by the panel's overrides."""
@@ -88,15 +90,61 @@ class Panel:
         elif kind == "bargauge":
             self._bars(axes)
         elif kind == "table":
-            self._text(axes, "\n".join(name for name, _, _ in self.series[:8]), 7.5)
+            self._table(axes)
         else:
-            newest = [shown(values[-1], self.unit) for _, _, values in self.series[:3] if values]
-            self._text(axes, "\n".join(newest) or "–", 17 if len(newest) < 2 else 11)
+            self._numbers(axes)
+
+    def _numbers(self, axes: Axes) -> None:
+        """The newest value of each series, in the colour of its threshold."""
+        texts = [
+            name if self.json["options"].get("textMode") == "name" else self._mapped(values[-1])
+            for name, _, values in self.series[:3]
+            if values
+        ]
+        newest = self.series[0][2][-1] if texts else 0.0
+        reached = [step["color"] for step in self._steps() if step["value"] is None or step["value"] <= newest]
+        self._text(axes, "\n".join(texts) or "–", 17 if len(texts) < 2 else 11, reached[-1] if reached else INK)
+
+    def _steps(self) -> list[Json]:
+        steps: list[Json] = self.defaults.get("thresholds", {}).get("steps", [])
+        return steps
+
+    def _mapped(self, value: float) -> str:
+        for mapping in self.defaults.get("mappings", []):
+            if f"{value:.0f}" in mapping["options"]:
+                return str(mapping["options"][f"{value:.0f}"]["text"])
+        return shown(value, self.unit)
+
+    def _table(self, axes: Axes) -> None:
+        """One line for each run: its labels, then the newest value of each query."""
+        organize: Json = next((t["options"] for t in self.json["transformations"] if t["id"] == "organize"), {})
+        names, hidden = organize.get("renameByName", {}), organize.get("excludeByName", {})
+        columns: dict[str, None] = {"project": None, "run": None}
+        rows: dict[tuple[str, str], dict[str, str]] = {}
+        for ref, metric, value in self.newest:
+            row = rows.setdefault((metric["project"], metric["run"]), {})
+            row.update({name: text for name, text in metric.items() if name != "__name__"})
+            column = f"Value #{ref}"
+            if not hidden.get(column) and not (len(self.json["targets"]) == 1 and hidden.get("Value")):
+                row[names.get(column, column)] = shown(value, "short")
+        for row in rows.values():
+            columns.update(dict.fromkeys(row))
+        axes.axis("off")
+        for index, column in enumerate(columns):
+            left = 0.01 + index * 0.98 / len(columns)
+            lines = [column, *(row.get(column, "") for row in rows.values())]
+            for line, text in enumerate(lines[:14]):
+                height = 0.97 - (line + 0.5) / max(4, min(len(lines), 14))
+                colour, size = (SOFT, 7.5) if line == 0 else (INK, 8.5)
+                axes.text(left, height, text, fontsize=size, color=colour, va="center", transform=axes.transAxes)
 
     def _lines(self, axes: Axes, start: float) -> None:
         stacked = self.defaults["custom"]["stacking"]["mode"] == "normal"
         base: list[float] = []
-        for index, (name, times, values) in enumerate(self.series[:10]):
+        # Of many, those that are not 0 all the time; of those, the largest.
+        moving = [series for series in self.series if any(series[2])] or self.series[:1]
+        chosen = sorted(moving, key=lambda series: -max(series[2]))[:8] if len(moving) > 8 else moving
+        for index, (name, times, values) in enumerate(chosen):
             minutes = [(t - start) / 60 for t in times]
             style = self.style(name, index)
             if stacked:
@@ -112,6 +160,7 @@ class Panel:
             axes.tick_params(which="minor", labelsize=6, colors=SOFT, length=0)
         else:
             axes.yaxis.set_major_locator(MaxNLocator(5))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(value, self.unit)))
         self._limits(axes)
         if self.defaults["custom"]["thresholdsStyle"]["mode"] != "off":
             self._thresholds(axes)
@@ -152,10 +201,10 @@ class Panel:
         axes.set_axisbelow(True)
 
     @staticmethod
-    def _text(axes: Axes, text: str, size: float) -> None:
+    def _text(axes: Axes, text: str, size: float, colour: str) -> None:
         axes.set_xticks([])
         axes.set_yticks([])
-        axes.text(0.5, 0.46, text, ha="center", va="center", fontsize=size, color=INK, transform=axes.transAxes)
+        axes.text(0.5, 0.46, text, ha="center", va="center", fontsize=size, color=colour, transform=axes.transAxes)
 
 
 def render(dashboard: Path, query: Query, fill: Callable[[str], str], start: float, out: Path) -> list[str]:

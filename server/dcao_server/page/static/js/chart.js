@@ -22,7 +22,7 @@ export function logTicks(low, high) {
 }
 
 /** Three decades at most: one outlier near 0 must not flatten everything else. */
-const logRange = (u, low, high) => (low > 0 && high > 0 ? [Math.max(low / 1.25, high / 1000), high * 1.25] : [0.1, 10]);
+const logRange = (u, low, high) => (low > 0 && high > 0 ? [Math.max(low / 2, high / 1000), high * 1.3] : [0.1, 10]);
 
 /** Room above and below; a constant series gets a tenth of its value rather than a line along the frame. */
 function linearRange({ floor = null, atLeast = null, strip = 0 }) {
@@ -58,7 +58,7 @@ function axes(log, strip = 0) {
 
 export class Chart {
   /**
-   * @param {{title, series: [{column, name, colour, dash?, points?}], log?, floor?, atLeast?, height?, wide?}} options
+   * @param {{title, series: [{column, name, colour, dash?, width?, stepped?, aside?}], log?, floor?, strip?, atLeast?, height?, wide?}} options
    */
   constructor(options) {
     this.options = options;
@@ -101,6 +101,7 @@ export class Chart {
       width: series.width ?? 2,
       dash: DASHES[series.dash ?? "solid"] ?? undefined,
       spanGaps: false,
+      auto: series.aside !== true, // one that is aside does not stretch the scale
       paths: series.stepped ? uPlot.paths.stepped({ align: 1 }) : undefined,
       points: { show: (u, i, first, last) => last - first < 40, size: 5, fill: colour(series.colour), stroke: colour(series.colour) },
     }));

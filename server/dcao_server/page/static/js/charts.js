@@ -36,7 +36,7 @@ const DEFINITIONS = () => [
     height: 220,
     series: [
       { column: "rho", name: "ρ", colour: "blue", width: 2.2 },
-      { column: "batchSharpness", name: "batch", colour: "sky", dash: "dotted", width: 1.6 },
+      { column: "batchSharpness", name: "batch", colour: "sky", dash: "dotted", width: 1.6, aside: true },
       { column: "limit", name: "edge at this η", colour: "vermillion", dash: "dashed", width: 1.6 },
     ],
     decorate: () => [beyondSeries(3)],
