@@ -67,8 +67,8 @@ def redis_server(cores: Sequence[int] = (), *, appendonly: bool = True) -> Itera
 
 
 @contextlib.contextmanager
-def controller(redis_port: int | None, cores: Sequence[int] = (), **settings: str) -> Iterator[tuple[str, int]]:
-    """A controller over HTTP; gives its URL and process id. Settings without `DCAO_`."""
+def controller(redis_port: int | None, cores: Sequence[int] = (), **settings: str) -> Iterator[tuple[str, int, Path]]:
+    """A controller over HTTP; gives its URL, process id and data folder. Settings without `DCAO_`."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "DCAO_PORT": str(port), "DCAO_DRAIN_SECONDS": "0", "DCAO_DATA": folder}
@@ -79,7 +79,7 @@ def controller(redis_port: int | None, cores: Sequence[int] = (), **settings: st
         with stopped_after(subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)) as process:
             url = f"http://127.0.0.1:{port}"
             wait_for(url + "/readyz", process)
-            yield url, process.pid
+            yield url, process.pid, Path(folder)
 
 
 def wait_for(url: str, process: "subprocess.Popen[bytes]", seconds: float = 30) -> None:

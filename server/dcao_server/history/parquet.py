@@ -9,8 +9,8 @@ from dcao_proto import ProblemError, ProblemKind, Record
 from dcao_server.history.columns import COLUMNS
 from dcao_server.history.formats import Batches
 
-ROWS_PER_GROUP = 20_000
-"""About 8 MB of values while a group is built."""
+ROWS_PER_GROUP = 10_000
+"""About 20 MB of values while a group is built."""
 _TYPES = {"int": "int64", "float": "float64", "text": "string", "bool": "bool"}
 
 
