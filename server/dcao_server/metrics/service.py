@@ -137,7 +137,7 @@ class Metrics:
             self._reasons.labels(reason)
         for slug in PROBLEM_SLUGS:
             self._problems.labels(slug)
-        self._store_up.set(1)
+        self.store_up(True)
 
     def http(self, route: str, method: str, status: int, seconds: float | None) -> None:
         """One answered request.
@@ -186,7 +186,8 @@ class Metrics:
 
     def store_took(self, op: str, seconds: float) -> None:
         """The store answered a call, for callers that do without `store_call` on the hot path."""
-        self._store_up.set(1)
+        if not self._up:
+            self.store_up(True)
         self._child(self._store_seconds, op).observe(seconds)
 
     def problem(self, slug: str) -> None:
@@ -215,7 +216,7 @@ class Metrics:
                 self.store_failed(op, kind)
             raise
         else:
-            self._store_up.set(1)
+            self.store_up(True)
         finally:
             self._child(self._store_seconds, op).observe(time.perf_counter() - started)
 
@@ -223,10 +224,11 @@ class Metrics:
         """One failed call to the store, for callers that handle the exception themselves."""
         self._child(self._store_errors, op, kind).inc()
         if kind in ("unavailable", "timeout"):
-            self._store_up.set(0)
+            self.store_up(False)
 
     def store_up(self, up: bool) -> None:
         """What a readiness check found."""
+        self._up = up
         self._store_up.set(1 if up else 0)
 
 
