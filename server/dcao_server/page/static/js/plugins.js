@@ -49,6 +49,7 @@ export function edgeBand(from, to, line) {
           ctx.font = `${11 * devicePixelRatio}px Inter, sans-serif`;
           ctx.textAlign = "left";
           ctx.textBaseline = "bottom";
+          if (box.width < 420 * devicePixelRatio) return; // on a phone the legend and the gauge say it
           ctx.fillText("edge of stability", box.left + 6 * devicePixelRatio, y - 2 * devicePixelRatio);
         }),
     },
