@@ -79,20 +79,23 @@ class DecisionService:
                 client echoes no state, so that nothing can be decided without the store.
         """
         self._metrics.observed(observation.status)
-        if observation.state is None or observation.version is None:
-            basis = await self._stored_basis(key)
-        else:
-            basis = basis_of(observation.state, observation.version)
+        echoed = None
+        if observation.state is not None and observation.version is not None:
+            echoed = basis_of(observation.state, observation.version)
         if not self._availability.worth_trying():
-            return self._without_store(observation, basis)
+            return self._without_store(observation, echoed)
         try:
+            basis = await self._stored_basis(key) if echoed is None else echoed
             if decides_together(basis.policy.spec):
                 answer = await self._decide_together(key, observation, basis)
             else:
                 answer = await self._record(key, observation, basis)
         except StoreUnavailableError:
             self._availability.failed()
-            return self._without_store(observation, basis)
+            return self._without_store(observation, echoed)
+        except ProblemError:
+            self._availability.succeeded()  # a refusal is an answer
+            raise
         self._availability.succeeded()
         return answer
 
@@ -110,11 +113,8 @@ class DecisionService:
 
     async def _stored_basis(self, key: RunKey) -> Basis:
         """The read that a client saves by echoing its state."""
-        try:
-            with self._metrics.store_call("head"):
-                head = await self._store.head(key)
-        except StoreUnavailableError as error:
-            raise _store_needed() from error
+        with self._metrics.store_call("head"):
+            head = await self._store.head(key)
         if head is None:
             raise not_found(key)
         return basis_of(head.state, head.version)
@@ -125,14 +125,14 @@ class DecisionService:
         self._metrics.policy_took(time.perf_counter() - started)
         return decision
 
-    def _without_store(self, observation: Observation, basis: Basis) -> Answer:
+    def _without_store(self, observation: Observation, basis: Basis | None) -> Answer:
         """The same decision, which the history gets from the client's journal later.
 
         Raises:
             ProblemError: store-unavailable, if the client echoed no state: only the store knows whether the step was
                 decided before, and then the state it gave us is the one after that decision.
         """
-        if observation.state is None:
+        if basis is None:
             raise _store_needed()
         if decides_together(basis.policy.spec):
             return Answer(in_force(observation, basis.policy, basis.state, basis.version))
@@ -140,9 +140,8 @@ class DecisionService:
         self._metrics.decided("unpersisted", decision.reasons)
         return Answer(decision)
 
-    async def _record(self, key: RunKey, observation: Observation, basis: Basis) -> Answer:
-        """Appends the decision, or finds the one that stands."""
-        restored = False
+    async def _record(self, key: RunKey, observation: Observation, basis: Basis, *, restored: bool = False) -> Answer:
+        """Appends the decision, or finds the one that stands. `restored`: the run has just been made anew."""
         for _ in range(ATTEMPTS):
             decision = self._decide(observation, basis)
             result = await self._append(key, observation, basis, decision)
@@ -243,7 +242,9 @@ class DecisionService:
         self._metrics.decided(outcome, reasons)
         self._store.tally(key, (outcome, *reasons))
 
-    async def _decide_together(self, key: RunKey, observation: Observation, basis: Basis) -> Answer:
+    async def _decide_together(
+        self, key: RunKey, observation: Observation, basis: Basis, *, restored: bool = False
+    ) -> Answer:
         """One worker of several: adds its observation; decides if they suffice."""
         contribution = gathered(observation, basis.policy.spec, digest_of(basis.policy.spec_segment))
         with self._metrics.store_call("gather"):
@@ -258,10 +259,10 @@ class DecisionService:
             case Outcome.READY:
                 newest = basis_of(result.state, result.version) if result.version > basis.version else basis
                 joint = merged(result.observations, observation, basis.policy.spec)
-                return await self._record(key, joint, newest)
-            case Outcome.MISSING if basis.version > 0:
+                return await self._record(key, joint, newest, restored=restored)
+            case Outcome.MISSING if basis.version > 0 and not restored:
                 await self._restore(key, observation, basis)
-                return await self._decide_together(key, observation, basis)
+                return await self._decide_together(key, observation, basis, restored=True)
             case outcome:
                 raise self._refusal(key, observation, outcome, result.version, result.last_step)
 

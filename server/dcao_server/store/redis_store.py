@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, cast
 
+from dcao_proto.message import successor
 from dcao_server.store import keys
 from dcao_server.store.contract import (
     Append,
@@ -180,7 +181,7 @@ class RedisStore:
             item.attempt,
             item.step,
             item.version,
-            item.version + 1,
+            successor(item.version),
             item.digest,
             item.payload,
             item.state,
@@ -192,7 +193,7 @@ class RedisStore:
         code = reply[0]
         if code == 0:
             self._tally.heard(key, item.now)
-            return AppendResult(Outcome.APPENDED, item.version + 1, item.step, item.state)
+            return AppendResult(Outcome.APPENDED, successor(item.version), item.step, item.state)
         if code == 3:
             self._tally.heard(key, item.now)
         return AppendResult(Outcome(code), *_places(reply), *_texts(reply))

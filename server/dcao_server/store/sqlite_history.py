@@ -7,6 +7,7 @@ import sqlite3
 import time
 from typing import NamedTuple
 
+from dcao_proto.message import successor
 from dcao_server.store.contract import (
     ENDED,
     Append,
@@ -79,13 +80,13 @@ def append(database: sqlite3.Connection, key: RunKey, item: Append, max_records:
     database.execute(
         "UPDATE runs SET version = ?, last_step = ?, state = ?, updated_at = ?, status = 'active',"
         " decisions = decisions + 1 WHERE id = ?",
-        (item.version + 1, item.step, item.state, item.now, run.id),
+        (successor(item.version), item.step, item.state, item.now, run.id),
     )
     if run.decisions >= max_records and run.decisions % PRUNE_EVERY == 0:
         _trim(database, run.id, item.attempt, max_records)
     if unheard or run.version < item.version:
-        return AppendResult(Outcome.HEALED, item.version + 1, last)
-    return AppendResult(Outcome.APPENDED, item.version + 1, item.step, item.state)
+        return AppendResult(Outcome.HEALED, successor(item.version), last)
+    return AppendResult(Outcome.APPENDED, successor(item.version), item.step, item.state)
 
 
 def _adopt(database: sqlite3.Connection, run_id: int, attempt: int, version: int) -> None:

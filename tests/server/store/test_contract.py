@@ -379,3 +379,23 @@ async def test_pruning_keeps_about_the_newest(store: HistoryStore) -> None:
     assert left[-1] == (1, 599)
     assert (await store.append(KEY, item(0, 600))).outcome is Outcome.STALE
     await store.forget("vision", ["no such run"])
+
+
+async def test_what_was_gathered_for_a_deleted_run_is_not_the_new_ones(store: HistoryStore) -> None:
+    await store.create(KEY, creation(now=1.0))
+    await store.gather(KEY, contribution("w0", b"of the old run"))
+    await store.delete(KEY, 2.0)
+    await store.create(KEY, creation(now=3.0))
+    assert (await store.gather(KEY, contribution("w1", b"one"))).outcome is Outcome.PENDING
+    ready = await store.gather(KEY, contribution("w2", b"two"))
+    assert ready.observations == (("w1", b"one"), ("w2", b"two"))
+
+
+async def test_the_largest_version_stays_one_that_the_wire_can_carry(store: HistoryStore) -> None:
+    await store.create(KEY, creation())
+    largest = 2**53 - 1
+    assert (await store.append(KEY, item(1, largest))).version == largest
+    assert (await store.append(KEY, item(2, largest))).version == largest
+    run = await store.get(KEY)
+    assert run is not None
+    assert run.version == largest

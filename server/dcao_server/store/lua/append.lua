@@ -1,6 +1,6 @@
 -- Appends one decision, or returns the one that stands. One round trip; atomic; may be repeated.
 -- KEYS  1 meta  2 history of the attempt
--- ARGV  1 attempt  2 step  3 base version  4 base version + 1  5 digest of the specification  6 payload  7 state
+-- ARGV  1 attempt  2 step  3 base version  4 next version  5 digest of the specification  6 payload  7 state
 --       8 lifetime in seconds  9 now  10 cap on the history
 -- Returns {outcome, version or owning attempt, last step or -1, state, payload}; outcomes as in contract.Outcome.
 local meta = redis.call('HMGET', KEYS[1], 'a', 'v', 'last', 'dg', 'status')
@@ -39,5 +39,5 @@ end
 redis.call('HSET', KEYS[1], 'v', ARGV[4], 'last', ARGV[2], 'st', ARGV[7], 'hb', ARGV[9], 'status', 'active')
 redis.call('EXPIRE', KEYS[1], ARGV[8])
 redis.call('EXPIRE', KEYS[2], ARGV[8])
-if unheard or version < base then return {3, base + 1, last} end
+if unheard or version < base then return {3, tonumber(ARGV[4]), last} end
 return {0}

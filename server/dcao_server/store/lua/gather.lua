@@ -2,7 +2,7 @@
 -- KEYS  1 meta  2 history of the attempt  3 gathering
 -- ARGV  1 attempt  2 step  3 digest  4 worker  5 observation  6 quorum  7 quorum time in milliseconds  8 lifetime
 -- Returns {outcome, version or owning attempt, last step or -1, state, payload | worker, observation, …}.
-local meta = redis.call('HMGET', KEYS[1], 'a', 'v', 'last', 'dg', 'status', 'st')
+local meta = redis.call('HMGET', KEYS[1], 'a', 'v', 'last', 'dg', 'status', 'st', 'born')
 if not meta[4] then return {6} end
 if meta[4] ~= ARGV[3] then return {8} end
 local owner, attempt = tonumber(meta[1]), tonumber(ARGV[1])
@@ -17,19 +17,24 @@ if tonumber(ARGV[2]) <= last then
 end
 if meta[5] == 'finished' or meta[5] == 'failed' then return {7, version, last} end
 
+-- What was gathered for a deleted run of the same name is not ours.
+if redis.call('HGET', KEYS[3], 'born') ~= meta[7] then
+  redis.call('DEL', KEYS[3])
+  redis.call('HSET', KEYS[3], 'born', meta[7])
+end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
--- Workers are kept under names with a prefix, so that none can be called like the time of the first.
+-- Workers are kept under names with a prefix, so that none can be called like the other fields.
 redis.call('HSETNX', KEYS[3], 'first', now)
 redis.call('HSETNX', KEYS[3], 'w:' .. ARGV[4], ARGV[5])
 redis.call('EXPIRE', KEYS[3], ARGV[8])
-local count = redis.call('HLEN', KEYS[3]) - 1
+local count = redis.call('HLEN', KEYS[3]) - 2
 local since = now - tonumber(redis.call('HGET', KEYS[3], 'first'))
 if count < tonumber(ARGV[6]) and since < tonumber(ARGV[7]) then return {9, version, last, meta[6]} end
 local answer = {10, version, last, meta[6]}
 local all = redis.call('HGETALL', KEYS[3])
 for i = 1, #all, 2 do
-  if all[i] ~= 'first' then
+  if all[i] ~= 'first' and all[i] ~= 'born' then
     answer[#answer + 1] = string.sub(all[i], 3)
     answer[#answer + 1] = all[i + 1]
   end
