@@ -134,7 +134,7 @@ class Panel:
             left = 0.01 + index * 0.98 / len(columns)
             lines = [column, *(row.get(column, "") for row in rows.values())]
             for line, text in enumerate(lines[:14]):
-                height = 0.97 - (line + 0.5) / max(4, min(len(lines), 14))
+                height = 0.97 - (line + 0.5) / max(8, min(len(lines), 14))
                 colour, size = (SOFT, 7.5) if line == 0 else (INK, 8.5)
                 axes.text(left, height, text, fontsize=size, color=colour, va="center", transform=axes.transAxes)
 
