@@ -1,8 +1,8 @@
 """Live runs in Prometheus' text format.
 
-Written here rather than with the client library because of its size: a thousand runs are some 40,000 samples, which take
-40 ms of CPU here and three times as long in the library, without the time to make its objects (`benchmarks/scrape.py`
-measures both). A test parses the text with the library's parser, sample by sample.
+Written here rather than with the client library because of its size: a thousand runs are some 40,000 samples, which
+take 40 ms of CPU here and three times as long in the library, without the time to make its objects
+(`benchmarks/scrape.py` measures both). A test parses the text with the library's parser, sample by sample.
 """
 
 from collections import Counter
