@@ -28,11 +28,11 @@ def service_rows() -> Iterator[str]:
     """One for each metric of the registry; labels as declared."""
     registry = CollectorRegistry()
     metrics = Metrics(registry, process=False)
-    labels = {
-        "_".join(collector._name.split()): ", ".join(collector._labelnames)
-        for collector in vars(metrics).values()
-        if hasattr(collector, "_labelnames")
-    }
+    labels = {}
+    for collector in vars(metrics).values():
+        declared = getattr(collector, "_labelnames", getattr(collector, "_labels", None))
+        if declared is not None and hasattr(collector, "_name"):
+            labels[collector._name.removesuffix("_total")] = ", ".join(declared)
     for family in registry.collect():
         yield row(
             full_name(family),
