@@ -177,12 +177,19 @@ function row(run) {
   );
 }
 
+const SNIPPET = `export DCAO_URL=${location.origin}
+
+from dcao_client import attach
+dcao = attach(model, optimizer, loss, run="my-run")
+…
+dcao.step(batch)  # before each optimizer step`;
+
 function nothingYet() {
   return h(
     "div",
     { class: "empty" },
     h("h2", {}, "No runs yet"),
-    h("p", {}, "A run appears here with its first observation. Try the demonstration, or attach to your training loop:"),
-    h("pre", {}, `dcao demo\n\nimport dcao_client\ncontrol = dcao_client.attach(model, optimizer, url="${location.origin}")`),
+    h("p", {}, "A run appears here when it is created. From a torch loop, that is:"),
+    h("pre", {}, SNIPPET),
   );
 }
