@@ -1,8 +1,8 @@
 """The courier: the one thread that talks to the controller, so that training never waits longer than it says.
 
 While the controller answers, a decision is one POST. After a failure, decisions are made in-process and queue up here;
-the courier tries to deliver them in the background, oldest first, and only when all are delivered do decisions go over
-the wire again. That keeps the history in order of step and complete.
+the courier tries to deliver them in the background, oldest first, and only behind them do decisions go over the wire
+again. That keeps the history in order of step and complete.
 """
 
 import logging
@@ -79,6 +79,8 @@ class Courier:
         self.refused: RefusedError | None = None  # for good: fenced, or another run has the name
         self._registered = False
         self._suspicious = False  # something went wrong: what the store acknowledged may be lost
+        self._recovering = False  # what may be lost is in the backlog again
+        self._beyond_recovery = 0  # decisions that the store lacks and that we cannot give it
         self._ending: tuple[str, bytes] | None = None
         self._jitter = random.Random()  # noqa: S311  (not a secret; and never the global generator, which is training's)
         self._request: Request | None = None
@@ -93,8 +95,12 @@ class Courier:
 
     @property
     def reachable(self) -> bool:
-        """Whether a decision would go over the wire now."""
-        return self.refused is None and not self.backlog and time.monotonic() >= self._retry_at
+        """Whether a decision would go over the wire now: nothing waits, or so little that it is delivered on the way.
+
+        A run that decides often would otherwise add to the backlog while it is delivered, and never come back.
+        """
+        few = not self.backlog or (self._failures == 0 and len(self.backlog) <= CHUNK)
+        return self.refused is None and few and time.monotonic() >= self._retry_at
 
     def ask(self, observation: Observation, deadline: float) -> Decision:
         """The controller's decision, or an exception, within the deadline.
@@ -172,7 +178,7 @@ class Courier:
         self._transport.close()
 
     def _owes(self) -> bool:
-        return (bool(self.backlog) or self._ending is not None) and self.refused is None
+        return (bool(self.backlog) or self._ending is not None or self._suspicious) and self.refused is None
 
     def _due(self) -> bool:
         return self._owes() and time.monotonic() >= self._retry_at
@@ -182,6 +188,10 @@ class Courier:
 
     def _serve(self, request: Request) -> None:
         try:
+            while self.backlog:  # in the history they come before this one
+                if self._needs_registration():
+                    self._register()
+                self._deliver_chunk()
             request.answer = self._ask(request.observation)
             self._failures = 0
         except (UnreachableError, RefusedError) as error:
@@ -224,9 +234,10 @@ class Courier:
             attempt, missing = run.attempt, self._misses(run)
         with self._lock:
             lineage.attempt, lineage.confirmed = attempt, True
+            self._suspicious = False
             if missing:
                 self._put_back(lineage.ring.values())
-        self._registered, self._suspicious = True, False
+        self._registered = True
 
     def _take_attempt(self, number: int | None) -> int:
         path, request = ATTEMPTS.format(**self._paths), self._lineage.origin.model_copy(update={"attempt": number})
@@ -255,7 +266,8 @@ class Courier:
         """Decisions of an attempt before a rollback go first; the next attempt would fence them off."""
         with self._lock:
             of_older_attempt = bool(self.backlog) and self.backlog[0].decision.attempt < self._lineage.attempt
-        return not of_older_attempt and (not self._registered or self._suspicious or self._failures > 0)
+        unsure = self._suspicious and not self._recovering
+        return not of_older_attempt and (not self._registered or unsure)
 
     def _deliver_chunk(self) -> None:
         with self._lock:
@@ -277,6 +289,7 @@ class Courier:
                 self.backlog.popleft()
             self._lineage.acknowledge(chunk)
             if not self.backlog:
+                self._recovering = False
                 log.info("the controller has every decision again")
                 self._on_drained()
 
@@ -289,17 +302,21 @@ class Courier:
 
     def _misses(self, run: Run) -> bool:
         """Whether the store lacks something that it acknowledged: its newest step is not the newest that we know of, or
-        it holds fewer decisions than were made. A store that trims old ones is asked in vain, which does no harm."""
+        it holds fewer decisions than were made. What it trimmed, or lost too long ago, is asked about once."""
         with self._lock:
             newest = max((entry.observation.step for entry in self._lineage.ring.values()), default=-1)
-        began = self._lineage.origin.version or 0
-        return newest > (-1 if run.last_step is None else run.last_step) or run.decisions < run.version - began
+        lacking = run.version - (self._lineage.origin.version or 0) - run.decisions
+        more, self._beyond_recovery = lacking > self._beyond_recovery, max(lacking, 0)
+        return more or newest > (-1 if run.last_step is None else run.last_step)
 
     def _put_back(self, entries: Iterable[JournalEntry]) -> None:
         """Adds acknowledged entries to the backlog again, each once and in order. The lock is held."""
         by_place = {_place(entry): entry for entry in (*entries, *self.backlog)}
         self.backlog.clear()
         self.backlog.extend(by_place[place] for place in sorted(by_place))
+        # Whether it helped is asked when they are delivered, and not before: until then they are the oldest again.
+        self._recovering = bool(self.backlog)
+        self._suspicious = self._recovering
 
     def _note(self, error: UnreachableError | RefusedError) -> None:
         if isinstance(error, RefusedError) and error.slug not in MENDABLE:
@@ -315,6 +332,7 @@ class Courier:
         if self._failures == 0:
             log.warning("the controller cannot be reached (%s); deciding in-process until it can", error)
         self._failures += 1
+        self._suspicious = True
         ceiling = min(FIRST_RETRY * 2.0 ** min(self._failures, 20), LAST_RETRY)
         pause = self._jitter.uniform(FIRST_RETRY / 2, ceiling)
         asked = error.retry_after if isinstance(error, UnreachableError) else None

@@ -96,7 +96,7 @@ class Writers:
         for process in self._processes:
             process.join(max(0.1, deadline - time.monotonic()))
         codes = [process.exitcode for process in self._processes]
-        if any(codes):
+        if any(code != 0 for code in codes):
             raise AssertionError(f"expected writers that end with 0, got {codes}")
 
     def close(self) -> None:
@@ -157,13 +157,16 @@ def write(job: Job, writer: int, calm: Event) -> None:
 
 
 def seconds_without_processor() -> float:
-    """Time that this thread has spent ready to run and not running, from Linux's scheduler; 0 where nobody knows.
+    """Time that this process's threads have spent ready to run and not running; 0 where nobody knows.
 
-    On a machine that is as full as one that holds a whole cluster, a thread whose wait is over may not run for long.
+    From Linux's scheduler. On a machine as full as one that holds a whole cluster, a thread whose wait is over may not
+    run for long, or the thread that has the interpreter's lock may not.
     """
-    with contextlib.suppress(OSError):
-        return int(Path(f"/proc/self/task/{threading.get_native_id()}/schedstat").read_text().split()[1]) / 1e9
-    return 0.0
+    total = 0
+    for task in Path("/proc/self/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError):  # a thread that has just ended
+            total += int(task.read_text().split()[1])
+    return total / 1e9
 
 
 def _decide(session: Session, observation: Observation, log: Log) -> Decision | None:

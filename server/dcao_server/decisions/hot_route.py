@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dcao_proto import ProblemError, ProblemKind, paths
@@ -80,12 +81,14 @@ _START = paths.RUNS.split("/")[:3]
 
 
 async def _read(receive: Receive) -> bytes:
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    while message.get("more_body", False):
+    body: bytes = b""
+    while True:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect()  # half a body is none
         body += message.get("body", b"")
-    return body
+        if not message.get("more_body", False):
+            return body
 
 
 def parse(message: type[T], body: bytes) -> T:
