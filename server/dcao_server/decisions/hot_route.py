@@ -81,12 +81,13 @@ _START = paths.RUNS.split("/")[:3]
 
 
 async def _read(receive: Receive) -> bytes:
-    body: bytes = b""
+    body = b""
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect()  # half a body is none
-        body += message.get("body", b"")
+        part: bytes = message.get("body", b"")
+        body += part
         if not message.get("more_body", False):
             return body
 

@@ -23,6 +23,7 @@ from prometheus_client import (
 from dcao_proto.policy.reasons import REASONS
 from dcao_proto.problem import ProblemKind
 from dcao_server.metrics.buckets import COMPUTE_SECONDS, LATENCY_SECONDS
+from dcao_server.metrics.series import Counts, Timings
 from dcao_server.store.contract import StoreUnavailableError
 
 DecisionOutcome = Literal["decided", "replayed", "healed", "pending", "fenced", "stale", "unpersisted", "backfilled"]
@@ -105,7 +106,8 @@ class Metrics:
             "dcao_problems_total", "Problem documents sent, by kind of problem.", ("kind",), registry
         )
         self._event_streams = Gauge("dcao_event_streams", "Open server-sent event streams.", registry=registry)
-        self._progress = _InProgress(self._in_progress)
+        self._progress = _InProgress()
+        self._in_progress.set_function(lambda: self._progress.count)
 
     def _declare_store(self) -> None:
         registry = self.registry
@@ -219,16 +221,16 @@ class Metrics:
 
 
 class _InProgress(AbstractContextManager[None]):
-    """Raises a gauge while a block runs; holds nothing, so that one serves all requests."""
+    """Counts the blocks that run; one object for all requests."""
 
-    def __init__(self, gauge: Gauge) -> None:
-        self._gauge = gauge
+    def __init__(self) -> None:
+        self.count = 0
 
     def __enter__(self) -> None:
-        self._gauge.inc()
+        self.count += 1
 
     def __exit__(self, *_error: object) -> None:
-        self._gauge.dec()
+        self.count -= 1
 
 
 def store_error_kind(error: BaseException) -> StoreErrorKind | None:
