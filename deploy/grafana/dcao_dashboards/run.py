@@ -86,17 +86,22 @@ NOW = [
 CURVATURE = [
     Panel(
         "Edge ratio",
-        [Query('project_run:dcao_run_edge_ratio:max{project=~"$project", run=~"$run"}', "{{run}}")],
+        [
+            Query('project_run:dcao_run_edge_ratio:max{project=~"$project", run=~"$run"}', "{{run}} full batch"),
+            line("dcao_run_batch_edge_ratio", "small batches"),
+        ],
         width=24,
         height=9,
         low=0,
+        styles=[Style(".*full batch$", BLUE), Style(".*small batches$", SKY, dash=True, width=1)],
         steps=[
             {"color": "transparent", "value": None},
             {"color": ORANGE, "value": 0.8},
             {"color": VERMILLION, "value": 1},
         ],
         show_steps="line+area",
-        description="The line at 1 is the edge of stability; from 0.8 on the controller calls it the edge.",
+        description="The line at 1 is the edge of stability; from 0.8 on the controller calls it the edge. "
+        "Full batch: η·ρ / threshold. Small batches: η·(batch sharpness) / 2(1−β).",
     ),
     Panel(
         "Sharpness and the stability threshold",

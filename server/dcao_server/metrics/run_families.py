@@ -84,6 +84,12 @@ FAMILIES: tuple[Family, ...] = (
         "η·ρ / threshold with the decided values; 1 is the edge of stability.",
         _decided("edge_ratio"),
     ),
+    Family(
+        "dcao_run_batch_edge_ratio",
+        "gauge",
+        "η·(batch sharpness) / 2(1−β) with the decided values; 1 is the edge for small batches.",
+        lambda s: s.batch_edge_ratio,
+    ),
     Family("dcao_run_learning_rate", "gauge", "Learning rate η decided.", _decided("lr")),
     Family("dcao_run_momentum", "gauge", "Momentum β decided (β₁ for the Adam family).", _decided("momentum")),
     Family("dcao_run_weight_decay", "gauge", "Weight decay λ decided.", _decided("weight_decay")),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from dcao_proto import Record
-from dcao_proto.optimizers import stability_threshold
+from dcao_proto.optimizers import stability_threshold, stochastic_threshold
 from dcao_proto.policy.registry import UnknownPolicyError, bind_segment
 from dcao_proto.policy.state import PolicyState
 from dcao_proto.policy.token import InvalidTokenError, decode_spec, decode_state, split
@@ -35,6 +35,16 @@ class RunSnapshot:
             return None
         threshold = stability_threshold(self.spec.optimizer, self.record.decision.momentum)
         return None if threshold is None else threshold / self.record.decision.lr
+
+    @property
+    def batch_edge_ratio(self) -> float | None:
+        """η·(batch sharpness) / 2(1−β): 1 is where small-batch training becomes unstable."""
+        if self.record is None or self.record.observation.batch_sharpness is None:
+            return None
+        threshold = stochastic_threshold(self.spec.optimizer, self.record.decision.momentum)
+        if threshold is None:
+            return None
+        return self.record.decision.lr * self.record.observation.batch_sharpness / threshold
 
 
 def snapshot(stored: StoredRun, newest: StoredRecord | None, *, stale: bool) -> RunSnapshot:

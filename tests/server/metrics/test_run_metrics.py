@@ -100,6 +100,8 @@ def test_a_live_run_shows_what_was_observed_and_decided(url: str) -> None:
     assert found == expected
     limit = seen.of(worker, "dcao_run_sharpness_limit")
     assert limit == pytest.approx(worker.rho / decision["edge_ratio"], rel=1e-12)
+    batch_edge = decision["lr"] * 0.6 * worker.rho / (2 * (1 - decision["momentum"]))
+    assert seen.of(worker, "dcao_run_batch_edge_ratio") == pytest.approx(batch_edge, rel=1e-12)
     last = seen.of(worker, "dcao_run_last_observation_timestamp_seconds")
     assert last == pytest.approx(time.time(), abs=30)
     info = seen.of(

@@ -27,6 +27,7 @@ const DEFINITIONS = () => [
     footer: regimeKey(),
     series: [
       { column: "edge", name: "η·ρ / threshold", colour: "blue", width: 2.2 },
+      { column: "batchEdge", name: "for small batches", colour: "sky", dash: "dotted", width: 1.6, aside: true },
     ],
     decorate: (series) => [edgeBand(...EDGE_BAND, 1), regimeStrip(series)],
   },

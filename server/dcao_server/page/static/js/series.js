@@ -5,7 +5,7 @@
 
 export const COLUMNS = [
   "step", "rho", "gamma", "edge", "lr", "momentum", "decay", "loss",
-  "baseLr", "baseMomentum", "baseDecay", "batchSharpness", "limit",
+  "baseLr", "baseMomentum", "baseDecay", "batchSharpness", "limit", "batchEdge",
 ];
 
 const orNull = (value) => (value === undefined ? null : value);
@@ -56,6 +56,10 @@ export class Series {
     const edge = orNull(decision.edge_ratio);
     // edge ratio = η·ρ / threshold, so ρ / edge ratio is the sharpness at which this η meets the edge.
     const limit = rho > 0 && edge > 0 ? rho / edge : null;
+    // Where small-batch training becomes unstable: η·(batch sharpness) = 2(1 − β), for optimizers that sum momentum.
+    const sums = ["sgd", "nesterov"].includes(this.spec.optimizer);
+    const slope = orNull(observation.batch_sharpness);
+    const batchEdge = sums && slope !== null ? (decision.lr * slope) / (2 * (1 - decision.momentum)) : null;
     const row = {
       step: record.step,
       rho: positive(rho),
@@ -70,6 +74,7 @@ export class Series {
       baseDecay: base.weight_decay ?? 0,
       batchSharpness: positive(orNull(observation.batch_sharpness)),
       limit,
+      batchEdge,
     };
     for (const column of COLUMNS) this.columns[column].push(row[column]);
     this.entries.push({
