@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -81,16 +82,24 @@ def test_live_points_arrive_by_events(browser: Browser, served: Controller) -> N
         assert visit.errors == []
 
 
-def test_it_polls_where_event_streams_do_not_get_through(browser: Browser, served: Controller) -> None:
-    worker = Worker(served.url, "live", "polled")
+def refused(route: Route) -> None:
+    route.abort()
+
+
+def cut_at_once(route: Route) -> None:
+    route.fulfill(status=200, content_type="text/event-stream", body="")
+
+
+@pytest.mark.parametrize("between", [refused, cut_at_once])
+def test_it_polls_where_event_streams_do_not_get_through(
+    browser: Browser, served: Controller, between: Callable[[Route], None]
+) -> None:
+    run = between.__name__
+    worker = Worker(served.url, "live", run)
     worker.observe()
     with visiting(browser, served.url) as visit:
-
-        def refuse(route: Route) -> None:
-            route.abort()
-
-        visit.page.route("**/events", refuse)
-        visit.open("#/live/polled")
+        visit.page.route("**/events", between)
+        visit.open(f"#/live/{run}")
         visit.wait_for_text("#link", "by polling", seconds=20)
         worker.observe()
         visit.wait_for_text(IN_SIGHT, "2 decisions in sight")

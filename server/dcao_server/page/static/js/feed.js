@@ -7,6 +7,7 @@ const PAGE = 1000;
 const POLL_MS = 2000;
 const BACKOFF_MS = [500, 1000, 2000, 4000, 8000];
 const STREAM_FAILURES_BEFORE_POLLING = 2;
+const SHORT_MS = 1000; // a stream that ends sooner did not get through
 const SILENCE_MS = 45000; // the controller sends a comment at least every 15 s
 
 const wait = (ms, signal) =>
@@ -81,6 +82,7 @@ export class Feed {
       clearTimeout(timer);
       timer = setTimeout(() => silence.abort(), SILENCE_MS);
     };
+    const began = performance.now();
     const headers = { Accept: "text/event-stream" };
     if (this.cursor) headers["Last-Event-ID"] = this.cursor;
     try {
@@ -91,7 +93,13 @@ export class Feed {
       });
       this.onState("live");
       await readEvents(response.body, (event) => this.#event(event), alive);
-      this.streamFailures = 0; // ended by the controller: its restart, or the run's end
+      // Ended by the controller (its restart, the run's end), or at once by something in between.
+      if (performance.now() - began < SHORT_MS) {
+        this.streamFailures += 1;
+        await wait(SHORT_MS, this.signal);
+      } else {
+        this.streamFailures = 0;
+      }
     } catch (error) {
       if (!this.signal.aborted) this.streamFailures += this.failures > 0 ? 0 : 1;
       throw error;
