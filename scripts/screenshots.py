@@ -15,15 +15,16 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from playwright.sync_api import Browser
-from scripts.render_dashboard import render
 from tests.components.controller import Controller
 from tests.components.prometheus_server import PrometheusServer
 from tests.server.page.browser import chromium, visiting
 
+from scripts.render_dashboard import render
+
 ROOT = Path(__file__).resolve().parents[1]
-RUNS = {"mlp-default": "default", "mlp-paper": "paper", "mlp-constant": "constant"}
+RUNS = {"mlp-edge": "edge", "mlp-paper": "paper", "mlp-constant": "constant"}
 PROJECT = "digits"
-SHOWN = "mlp-default"
+SHOWN = "mlp-edge"
 VIEWS = {
     "page-list": ("#/", {"color_scheme": "light", "viewport": {"width": 1280, "height": 460}}),
     "page-light": (f"#/{PROJECT}/{SHOWN}", {"color_scheme": "light", "viewport": {"width": 1280, "height": 1560}}),

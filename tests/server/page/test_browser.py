@@ -171,6 +171,21 @@ def test_dragging_zooms_every_chart_and_a_double_click_shows_all(visit: Visit) -
     visit.wait_for_text(IN_SIGHT, "60 decisions in sight")
 
 
+def test_a_series_is_hidden_and_shown_by_its_key(visit: Visit) -> None:
+    visit.open(RUN)
+    visit.wait_for_text(IN_SIGHT, "60 decisions in sight")
+    chart = visit.page.get_by_role("region", name="Learning rate")
+    canvas, key = chart.locator("canvas"), chart.locator(".series-key").first
+    with_line = canvas.evaluate("canvas => canvas.toDataURL()")
+    key.click()
+    assert key.get_attribute("aria-pressed") == "false"
+    visit.page.wait_for_timeout(200)
+    assert canvas.evaluate("canvas => canvas.toDataURL()") != with_line
+    key.click()
+    visit.page.wait_for_timeout(200)
+    assert canvas.evaluate("canvas => canvas.toDataURL()") == with_line
+
+
 def test_the_keyboard_moves_zooms_and_goes_back(visit: Visit) -> None:
     visit.open(RUN)
     visit.wait_for_text(IN_SIGHT, "60 decisions in sight")
@@ -188,7 +203,7 @@ def test_the_keyboard_moves_zooms_and_goes_back(visit: Visit) -> None:
     press("Escape")
     assert visit.text(".at").startswith("newest decision")
     press("Escape")
-    visit.wait_for_text("h1", "Runs")
+    visit.wait_for_text("tbody", "resnet18")
     press("j")
     press("j")
     press("k")

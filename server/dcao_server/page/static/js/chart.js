@@ -58,10 +58,11 @@ function axes(log, strip = 0) {
 
 export class Chart {
   /**
-   * @param {{title, series: [{column, name, colour, dash?, width?, stepped?, aside?}], log?, floor?, strip?, atLeast?, height?, wide?}} options
+   * @param {{title, series: [{column, name, colour, dash?, width?, stepped?, aside?, hidden?}], log?, floor?, strip?, atLeast?, height?, wide?}} options
    */
   constructor(options) {
     this.options = options;
+    this.visible = options.series.map((series) => series.hidden !== true);
     this.plot = h("div", { class: "plot" });
     this.values = options.series.map(() => h("b", {}, ""));
     this.element = h(
@@ -78,8 +79,8 @@ export class Chart {
     const dash = (name) => (DASHES[name ?? "solid"] ?? []).join(" ");
     const keys = this.options.series.map((series, i) =>
       h(
-        "span",
-        { class: "series-key" },
+        "button",
+        { class: "series-key", type: "button", title: "Show or hide", "aria-pressed": String(this.visible[i]), onclick: (event) => this.#toggle(i, event.currentTarget) },
         s(
           "svg",
           { width: 20, height: 8, "aria-hidden": "true" },
@@ -92,18 +93,25 @@ export class Chart {
     return h("div", { class: "keys-line" }, keys);
   }
 
+  #toggle(i, key) {
+    this.visible[i] = !this.visible[i];
+    key.setAttribute("aria-pressed", String(this.visible[i]));
+    this.u?.setSeries(i + 1, { show: this.visible[i] });
+  }
+
   draw(data, { sync, onZoom, onCursor, plugins }) {
     this.destroy();
     const { options } = this;
-    const lines = options.series.map((series) => ({
+    const lines = options.series.map((series, i) => ({
       label: series.name,
+      show: this.visible[i],
       stroke: colour(series.colour),
       width: series.width ?? 2,
       dash: DASHES[series.dash ?? "solid"] ?? undefined,
       spanGaps: false,
       auto: series.aside !== true, // one that is aside does not stretch the scale
       paths: series.stepped ? uPlot.paths.stepped({ align: 1 }) : undefined,
-      points: { show: (u, i, first, last) => last - first < 40, size: 5, fill: colour(series.colour), stroke: colour(series.colour) },
+      points: { show: (u, j, first, last) => !series.dash && last - first < 40, size: 5, fill: colour(series.colour), stroke: colour(series.colour) },
     }));
     this.u = new uPlot(
       {

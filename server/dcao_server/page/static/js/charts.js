@@ -17,7 +17,7 @@ function regimeKey() {
   );
 }
 
-const DEFINITIONS = () => [
+const DEFINITIONS = (spec) => [
   {
     title: "Edge ratio",
     wide: true,
@@ -27,7 +27,15 @@ const DEFINITIONS = () => [
     footer: regimeKey(),
     series: [
       { column: "edge", name: "η·ρ / threshold", colour: "blue", width: 2.2 },
-      { column: "batchEdge", name: "for small batches", colour: "sky", dash: "dotted", width: 1.6, aside: true },
+      {
+        column: "batchEdge",
+        name: "for small batches",
+        colour: "sky",
+        dash: "dotted",
+        width: 1.6,
+        aside: true,
+        hidden: (spec.policy?.name ?? "default") !== "default", // the others look at the full edge only
+      },
     ],
     decorate: (series) => [edgeBand(...EDGE_BAND, 1), regimeStrip(series)],
   },
@@ -78,7 +86,7 @@ export class Charts {
     this.series = series;
     this.onInspect = onInspect;
     this.onView = onView;
-    this.charts = DEFINITIONS().map((definition) => new Chart(definition));
+    this.charts = DEFINITIONS(series.spec).map((definition) => new Chart(definition));
     this.element = h("div", { class: "charts" }, this.charts.map((chart) => chart.element));
     this.window = null; // [from, to] in steps; null: the whole run
     this.following = true;
