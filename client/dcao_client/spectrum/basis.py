@@ -7,8 +7,8 @@ from torch import Tensor
 
 from dcao_client.spectrum.vectors import CHUNK, Space
 
-# Rows per allocation: few enough that an early stop wastes little, enough that a product is a matrix product.
-SLAB = 4
+# Rows per allocation: few enough that neither an early stop nor a restart wastes much.
+SLAB = 2
 # Columns rotated at once by a restart: small enough to need no second basis, large enough for a matrix
 # product.
 BLOCK = 1 << 16

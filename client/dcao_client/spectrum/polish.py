@@ -26,7 +26,7 @@ def polish(accurate: Matvec, solve: Solve, floor: float, space: Space) -> Solve:
     """
     if solve.found is None or len(solve.vectors) < 2:
         return solve
-    vectors = _orthonormal(solve.vectors, space)
+    vectors = _orthonormal(solve.vectors[:2], space)
     images = [accurate(v) for v in vectors]
     small = np.array([[space.dot(v, image) for image in images] for v in vectors])
     theta, turn = np.linalg.eigh((small + small.T) / 2)
@@ -40,9 +40,13 @@ def polish(accurate: Matvec, solve: Solve, floor: float, space: Space) -> Solve:
     values = np.concatenate([theta, np.minimum(rest, theta[1])])
     found = Ritz(values, solve.found.coefficients, np.concatenate([residuals, below]))
     error = bounds(found, floor)
-    if len(rest):
-        error = replace(error, minimum=max(error.minimum, noise))
-    return replace(solve, found=found, error=error, vectors=tuple(turned), matvecs=solve.matvecs + 2)
+    # No bound is below what this step moved its value by: the vectors are as good as the products that found them.
+    moves = np.abs(theta - solve.found.values[:2])
+    first = max(error.rho, min(residuals[0], float(moves[0]) / 2))
+    second = max(error.second, min(residuals[1], float(moves[1])))
+    minimum = max(error.minimum, noise) if len(rest) else error.minimum
+    error = replace(error, rho=first, second=second, gamma=max(first, second), minimum=minimum)
+    return replace(solve, found=found, error=error, vectors=(*turned, *solve.vectors[2:]), matvecs=solve.matvecs + 2)
 
 
 def _orthonormal(vectors: Sequence[Tensor], space: Space) -> list[Tensor]:

@@ -92,8 +92,8 @@ class Probe:
 
         Args:
             batch: what ``loss`` takes.
-            direction: an update, one tensor per trainable parameter, along which slope and curvature are
-                wanted. groups: the same also per parameter group of the optimizer (one product each).
+            direction: an update, one tensor per trainable parameter, along which slope and curvature are wanted.
+            groups: the same also per parameter group of the optimizer (one product each).
 
         Raises:
             TypeError, ValueError: the loss is not a scalar, the batch cannot be counted, nothing is

@@ -51,16 +51,20 @@ class Spectrum:
             ``preconditioned``.
         gamma: λ₁ − λ₂ ≥ 0.
         rho_bound, gamma_bound: absolute error bounds of the two, ≥ 0.
-        lambda_min, lambda_min_bound: the smallest algebraic eigenvalue seen, with its bound. It converges
-            last. batch_sharpness: gᵀHg/gᵀg of the raw Hessian on this batch. grad_norm, loss: of this
-            batch, without any loss scaling. matvecs: Hessian-vector products spent, all purposes together.
-            seconds: wall time of the whole call. examples: examples the values are a mean over (all ranks
-            and micro-batches). fingerprint: names what was measured; values with different fingerprints
-            must not be compared. matvec: the product's kind. preconditioned: whether rho and gamma are
-            those of P^-½HP^-½. raw_rho: λ₁ of the raw Hessian beside a preconditioned rho. memory: bytes of
-            the solver's own vectors at their peak. directional: slope and curvature along the direction
-            asked for; ``groups`` the same per parameter group. detail: one sentence for a person when
-            status is not "ok".
+        lambda_min, lambda_min_bound: the smallest algebraic eigenvalue seen, with its bound. It converges last.
+        batch_sharpness: gᵀHg/gᵀg of the raw Hessian on this batch.
+        grad_norm, loss: of this batch, without any loss scaling.
+        matvecs: Hessian-vector products spent, all purposes together.
+        seconds: wall time of the whole call.
+        examples: examples the values are a mean over (all ranks and micro-batches).
+        fingerprint: names what was measured; values with different fingerprints must not be compared.
+        matvec: the product's kind.
+        preconditioned: whether rho and gamma are those of P^-½HP^-½.
+        raw_rho: λ₁ of the raw Hessian beside a preconditioned rho.
+        memory: bytes of the solver's own vectors at their peak.
+        directional: slope and curvature along the direction asked for.
+        groups: the same per parameter group of the optimizer.
+        detail: one sentence for a person when status is not "ok".
     """
 
     status: Status

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 MatvecKind = Literal["double_backward", "gauss_newton", "finite_difference", "critical"]
 StartKind = Literal["random", "gradient", "warm", "combined"]
-BasisKind = Literal["full", "bf16", "cpu", "cpu_bf16"]
+BasisKind = Literal["auto", "full", "bf16", "cpu", "cpu_bf16"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +26,20 @@ class ProbeSettings:
         start: "auto", or where Lanczos starts. "random" is the proposal's.
         seed: seeds start vectors and the frozen dropout masks; the global generators are never touched.
         matvec: "auto" (the first kind that works, found by trying), or one kind.
-        force: use finite differences on a network with kinks, where the products are wrong by a sixth or
-            more. graph: "keep" holds the graph of every micro-batch (2.2 gradients per product), "rebuild"
-            one at a time
+        force: use finite differences on a network with kinks that cannot be held, where the products are wrong by
+            a sixth or more.
+        graph: "keep" holds the graph of every micro-batch (2.2 gradients per product), "rebuild" one at a time
             (3.3 gradients, the memory of one), "auto" keeps a single batch and rebuilds several.
         preconditioned: measure P^-½HP^-½ when the optimizer has a diagonal second moment.
         raw: measure the raw λ₁ beside the preconditioned one (costs a second, ρ-only, solve).
-        basis: where the Krylov basis lives; the bf16 kinds halve its memory and cost three digits.
-        max_basis: most Krylov vectors held at once, ≥ 5; beyond it the solver restarts thickly. None: no
-            limit. batch_policy: "current" or "fixed": which batch the caller measures. Only part of the
-            fingerprint. probe_batch: measure only the first so many examples of a batch (per micro-batch);
-            None: all. examples: counts a batch's examples; None: the leading dimension of its first tensor.
-            timeout: seconds after which a collective with a missing rank is given up.
+        basis: where the Krylov basis lives; the bf16 kinds halve its memory. "auto" is "full" up to 16 million
+            parameters and "bf16" with at most six vectors beyond.
+        max_basis: most Krylov vectors held at once, ≥ 5; beyond it the solver restarts thickly. None: no limit,
+            but see ``basis``.
+        batch_policy: "current" or "fixed": which batch the caller measures. Only part of the fingerprint.
+        probe_batch: measure only the first so many examples of a batch (per micro-batch); None: all.
+        examples: counts a batch's examples; None: the leading dimension of its first tensor.
+        timeout: seconds after which a collective with a missing rank is given up.
     """
 
     max_matvecs: int = 20
@@ -51,7 +53,7 @@ class ProbeSettings:
     graph: Literal["auto", "keep", "rebuild"] = "auto"
     preconditioned: bool = True
     raw: bool = False
-    basis: BasisKind = "full"
+    basis: BasisKind = "auto"
     max_basis: int | None = None
     batch_policy: str = "current"
     probe_batch: int | None = None

@@ -279,4 +279,4 @@ def test_a_small_or_distant_basis_finds_the_same_top(basis: Any, kinked: nn.Modu
     assert found.rho == pytest.approx(full.rho, rel=1e-2)
     assert abs(found.gamma - full.gamma) <= found.gamma_bound + full.gamma_bound
     size = sum(p.numel() for p in kinked.parameters())
-    assert found.memory == 8 * size * (2 if "bf16" in basis else 4)
+    assert found.memory == 6 * size * (2 if "bf16" in basis else 4)

@@ -1,0 +1,125 @@
+"""Peak memory and time of a probe beside those of a training step.
+
+    python benchmarks/probe_memory.py                # ResNet, CNN, small GPT: a quarter of the batch
+    python benchmarks/probe_memory.py --gpt2         # GPT-2 Small, 124 M parameters, built from its
+    configuration
+
+Peaks are everything alive: weights, optimizer state, gradients, activations and the probe's own vectors.
+    For the small models they are the allocator's, for GPT-2 Small the process's resident set, each phase in
+    a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from probe_meter import peak_bytes
+from probe_workloads import GPT, TEXT, classify, step, train, workloads
+
+from dcao_client.spectrum import Probe, ProbeSettings
+
+MIB = 2**20
+
+
+def small(names: list[str], text: Path) -> None:
+    """Training step on a full batch against a probe of its first quarter, both on top of what persists."""
+    for name in names:
+        work = workloads(text)[name]
+        model, optimizer, stream = train(work, 20)
+        batch = next(stream)
+        state = [v for s in optimizer.state.values() for v in s.values() if isinstance(v, torch.Tensor)]
+        held = sum(t.numel() * t.element_size() for t in [*model.parameters(), *model.buffers(), *state])
+        optimizer.zero_grad()
+        training = held + peak_bytes(lambda w=work, m=model, o=optimizer, b=batch: step(w, m, o, b))
+        optimizer.zero_grad()
+        for kind in ("auto", "double_backward"):
+            settings = ProbeSettings(matvec=kind, probe_batch=work.batch_size // 4)  # type: ignore[arg-type]
+            probe = Probe(model, work.loss, optimizer=optimizer, settings=settings)
+            probe.measure(batch)
+            spectrum = []
+            probing = held + peak_bytes(lambda p=probe, b=batch, s=spectrum: s.append(p.measure(b)))
+            s = spectrum[0]
+            print(
+                f"{name:8} training step {training / MIB:7.1f} MiB   probe of a quarter ({s.matvec}, {s.matvecs} "
+                f"products) {probing / MIB:7.1f} MiB   ratio {probing / training:.2f}",
+                flush=True,
+            )
+
+
+def gpt2(arguments: argparse.Namespace) -> None:
+    """Each phase in a process of its own, so that its resident peak is its own."""
+    for phase in ("train", "probe"):
+        command = [sys.executable, __file__, "--phase", phase, "--tokens", str(arguments.tokens)]
+        command += ["--sequences", str(arguments.sequences), "--threads", str(arguments.threads)]
+        subprocess.run(command, check=True)
+
+
+def one_phase(arguments: argparse.Namespace) -> None:
+    torch.manual_seed(0)
+    model = GPT()
+    count = sum(p.numel() for p in model.parameters())
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, 50257, (arguments.sequences, arguments.tokens + 1), generator=generator)
+    batch = (ids[:, :-1], ids[:, 1:])
+
+    def one_step() -> float:
+        began = time.perf_counter()
+        optimizer.zero_grad()
+        classify(model, batch).backward()
+        optimizer.step()
+        return time.perf_counter() - began
+
+    if arguments.phase == "train":
+        seconds = min(one_step() for _ in range(3))
+        print(f"GPT-2 Small, {count:,} parameters: step of {ids.numel()} tokens {seconds:.2f} s, {_peak()}", flush=True)
+        return
+    settings = ProbeSettings(probe_batch=max(1, arguments.sequences // 4))
+    optimizer.zero_grad()
+    classify(model, (batch[0][:1], batch[1][:1])).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    probe = Probe(model, classify, optimizer=optimizer, settings=settings)
+    for name in ("attach and measure", "measure"):
+        began = time.perf_counter()
+        s = probe.measure(batch)
+        took = time.perf_counter() - began
+        print(
+            f"GPT-2 Small {name}: {s.examples} of {arguments.sequences} sequences, {s.matvec}, {s.matvecs} products, "
+            f"{took:.1f} s; ρ {s.rho:.4g} ± {s.rho_bound:.1g}, γ {s.gamma:.3g} ± {s.gamma_bound:.1g} (P^-½HP^-½), "
+            f"basis {s.memory / MIB:.0f} MiB; {_peak()}",
+            flush=True,
+        )
+
+
+def _peak() -> str:
+    return f"resident peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=["resnet", "cnn", "gpt"])
+    parser.add_argument("--text", type=Path, default=TEXT)
+    parser.add_argument("--gpt2", action="store_true")
+    parser.add_argument("--tokens", type=int, default=256)
+    parser.add_argument("--sequences", type=int, default=4)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--phase", choices=["train", "probe"])
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.phase:
+        one_phase(arguments)
+    elif arguments.gpt2:
+        gpt2(arguments)
+    else:
+        small(arguments.models, arguments.text)
+
+
+if __name__ == "__main__":
+    main()
