@@ -7,7 +7,7 @@ import json
 import time
 
 from ask import Controller, Prometheus, get, series_names
-from stack import Stack, docker, expect, inspect, wait_for
+from stack import Stack, docker, expect, inspect, log_lines, wait_for
 
 PROJECT = "demo"
 RUNS = ("digits-a", "digits-b")
@@ -55,19 +55,24 @@ def training(controller: Controller, at_least: int, seconds: float = 120) -> str
     return f"both workers train through the proxy: {counts[0]} and {counts[1]} decisions so far"
 
 
+def creators(stack: Stack, run: str) -> set[str]:
+    """Addresses that the controllers' audit trails say created the run."""
+    entries = [
+        entry
+        for container in stack.containers("controller")
+        for line in log_lines(container)
+        if line.startswith("{") and (entry := json.loads(line)).get("event") == "audit: changed"
+    ]
+    return {entry["client"] for entry in entries if entry["path"].endswith(f"/runs/{run}")}
+
+
 def traced(stack: Stack) -> str:
     """The audit trail says which worker created a run, not that the proxy did."""
     for worker, run in zip(WORKERS, RUNS, strict=True):
         networks = inspect(stack.containers(worker)[0])["NetworkSettings"]["Networks"]
         (address,) = (network["IPAddress"] for network in networks.values())
-        entries = [
-            entry
-            for container in stack.containers("controller")
-            for line in docker("logs", container).splitlines()
-            if line.startswith("{") and (entry := json.loads(line)).get("event") == "audit: changed"
-        ]
-        clients = {entry["client"] for entry in entries if entry["path"].endswith(f"/runs/{run}")}
-        expect(clients == {address}, f"expected {run} to have been created from {address}, the trail says {clients}")
+        found = wait_for(f"an entry in the audit trail about {run}", lambda run=run: creators(stack, run), 10)  # type: ignore[misc]
+        expect(found == {address}, f"expected {run} to have been created from {address}, the trail says {found}")
     return "the audit trail names the worker behind the proxy"
 
 

@@ -57,6 +57,12 @@ def docker(*words: str, check: bool = True) -> str:
     return done.stdout.strip()
 
 
+def log_lines(container: str) -> list[str]:
+    """What the container printed, on either stream."""
+    done = subprocess.run(["docker", "logs", container], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=True)
+    return done.stdout.decode(errors="replace").splitlines()
+
+
 def inspect(container: str) -> dict[str, Any]:
     """What the engine knows of a container."""
     found: dict[str, Any] = json.loads(docker("inspect", container))[0]
