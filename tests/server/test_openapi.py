@@ -4,15 +4,18 @@ To accept a change: `dcao-controller openapi --output proto/openapi.json`.
 """
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from dcao_proto import paths
+from dcao_proto import ProblemKind, paths
 from dcao_server.app import create_app
 from dcao_server.settings import Settings
 
-GOLDEN = Path(__file__).parents[2] / "proto" / "openapi.json"
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "proto" / "openapi.json"
+PAGE = ROOT / "docs" / "api.md"
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +50,20 @@ def test_every_reference_leads_somewhere(document: dict[str, object]) -> None:
     names = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
     schemas = document["components"]["schemas"]  # type: ignore[index]
     assert names <= set(schemas)
+
+
+def test_the_page_of_the_api_has_a_row_for_each_operation_and_no_other(
+    document: dict[str, dict[str, dict[str, object]]],
+) -> None:
+    rows = re.findall(r"^\| `((?:GET|PUT|POST|DELETE) /[^`]*)` \|", PAGE.read_text(), re.MULTILINE)
+    operations = {f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods}
+    assert sorted(rows) == sorted(operations)
+
+
+def test_the_page_of_the_api_has_a_row_for_each_problem() -> None:
+    expected = [
+        f"| `{kind.slug}` | {kind.status} | {'yes' if kind.retryable else 'no'} | {kind.title} |"
+        for kind in ProblemKind
+    ]
+    rows = [line for line in PAGE.read_text().splitlines() if re.match(r"\| `[a-z-]+` \| \d{3} ", line)]
+    assert rows == expected
