@@ -30,7 +30,7 @@ class Server:
         """Complete log lines so far."""
         return [json.loads(line) for line in self.log.read_text().split("\n")[:-1] if line.startswith("{")]
 
-    def wait_for(self, event: str, seconds: float = 20) -> dict[str, Any]:
+    def wait_for(self, event: str, seconds: float = 60) -> dict[str, Any]:
         """The first log line with this event."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -72,3 +72,15 @@ def read_all(connection: socket.socket) -> bytes:
         while part := connection.recv(65536):
             parts.append(part)
     return b"".join(parts)
+
+
+def read_answer(connection: socket.socket) -> bytes:
+    """One answer that says its length, from a connection that stays open."""
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        answer += connection.recv(4096)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.startswith(b"content-length:"))
+    while len(body) < length:
+        body += connection.recv(4096)
+    return head + b"\r\n\r\n" + body

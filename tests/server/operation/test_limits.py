@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.operation.process import Server, read_all, running
+from tests.server.operation.process import Server, read_all, read_answer, running
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_an_idle_connection_is_kept_for_its_time(server: Server) -> None:
     with server.connect() as connection:
         for _ in range(2):
             connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+            assert read_answer(connection).startswith(b"HTTP/1.1 200 ")
             time.sleep(1.2)  # longer than the header time, shorter than the keep-alive time
 
 
@@ -125,7 +125,7 @@ def test_connections_beyond_the_limit_get_a_503(server: Server) -> None:
     try:
         problem(read_all(connections[-1]), 503, "not-ready")
         connections[0].sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert connections[0].recv(4096).startswith(b"HTTP/1.1 200 ")
+        assert read_answer(connections[0]).startswith(b"HTTP/1.1 200 ")
     finally:
         for connection in connections:
             connection.close()
