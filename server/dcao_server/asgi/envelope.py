@@ -14,7 +14,7 @@ from dcao_proto.problem import PROBLEM_MEDIA_TYPE, ProblemError, ProblemKind
 from dcao_server.asgi.access import audit_change, log_answer, wanted
 from dcao_server.asgi.body import BACKFILL, check_body, counted
 from dcao_server.asgi.context import request_id_of
-from dcao_server.asgi.headers import ON_EVERY_ANSWER, ON_PAGES, completed, is_page
+from dcao_server.asgi.headers import completed
 from dcao_server.asgi.lifecycle import Lifecycle
 from dcao_server.asgi.problems import INTERNAL_DETAIL, problem_body
 from dcao_server.security.guard import Guard
@@ -80,13 +80,7 @@ class _Answer:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = completed(message["headers"], ON_EVERY_ANSWER)
-            headers.append((b"x-request-id", self._request_id.encode("ascii")))
-            if is_page(headers):
-                headers = completed(headers, ON_PAGES)
-            if self._closing:
-                headers.append((b"connection", b"close"))
-            message = {**message, "headers": headers}
+            message["headers"] = completed(message["headers"], self._request_id, closing=self._closing)
         await self._send(message)
 
     async def problem(self, error: ProblemError) -> None:

@@ -1,11 +1,12 @@
 """Headers that every answer carries, and those that a page needs besides."""
 
+from collections.abc import Iterable
+
 Header = tuple[bytes, bytes]
 
-ON_EVERY_ANSWER: tuple[Header, ...] = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"cache-control", b"no-store"),
-)
+NO_SNIFFING: Header = (b"x-content-type-options", b"nosniff")
+NO_STORING: Header = (b"cache-control", b"no-store")
+CLOSE: Header = (b"connection", b"close")
 ON_PAGES: tuple[Header, ...] = (
     (
         b"content-security-policy",
@@ -21,12 +22,27 @@ ON_PAGES: tuple[Header, ...] = (
 """The run page loads its own files and talks to its own origin; nothing on it is inline and nobody may frame it."""
 
 
-def completed(headers: list[Header], extra: tuple[Header, ...]) -> list[Header]:
-    """The headers and those of `extra` that are not there: a route that knows better keeps its own."""
-    present = {name for name, _ in headers}
-    return [*headers, *(header for header in extra if header[0] not in present)]
+def completed(headers: Iterable[Header], request_id: str, *, closing: bool) -> list[Header]:
+    """An answer's headers with ours; a route that says itself how long its answer may be kept has its way.
 
-
-def is_page(headers: list[Header]) -> bool:
-    """A browser would render it."""
-    return any(name == b"content-type" and value.startswith(b"text/html") for name, value in headers)
+    Args:
+        headers: the route's, names in lower case.
+        request_id: to find the request in the log.
+        closing: the connection is to be closed after this answer.
+    """
+    complete = list(headers)
+    storable = page = False
+    for name, value in complete:
+        if name == b"cache-control":
+            storable = True
+        elif name == b"content-type":
+            page = value.startswith(b"text/html")
+    complete.append(NO_SNIFFING)
+    if not storable:
+        complete.append(NO_STORING)
+    complete.append((b"x-request-id", request_id.encode("ascii")))
+    if page:
+        complete.extend(ON_PAGES)
+    if closing:
+        complete.append(CLOSE)
+    return complete
