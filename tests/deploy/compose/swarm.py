@@ -124,7 +124,7 @@ def check(secrets: Path, services: list[str]) -> list[str]:
         docker("stack", "rm", STACK, check=False)
         wait_for("the stack to be gone", lambda: not docker("ps", "-q", "-f", f"name={STACK}"), 60)
         docker("swarm", "leave", "--force")
-        # The engine keeps this bridge and its address rules, which would rewrite the addresses of the next network there.
+        # The engine keeps this bridge and its rules, which would rewrite the addresses of the next network there.
         wait_for("the Swarm's bridge to be gone", lambda: docker("network", "rm", "docker_gwbridge"), 30)
         volumes = docker("volume", "ls", "-q", "-f", f"label=com.docker.stack.namespace={STACK}").split()
         if volumes:
