@@ -123,22 +123,26 @@ def test_the_edge_law_settles_inside_its_bounds_for_every_sensible_target():
 def test_in_small_batches_the_edge_is_one_of_batch_sharpness():
     """λ₁ far below its edge says "faster" where η·(batch sharpness) = 2(1−β) says "not faster"."""
     threshold = 2 * (1 - BASE.momentum)
-    seen_by = [seen(100 * i, 0.1 * 3.8 / BASE.lr, batch_sharpness=threshold / BASE.lr) for i in range(8)]
-    raw = decide_all(run_of("edge"), seen_by)[-1]
-    stochastic = decide_all(run_of("edge", reference="stochastic_edge"), seen_by)[-1]
-    assert raw.multipliers.lr == 2.0
-    assert stochastic.multipliers.lr == pytest.approx(1.0)
+    small = [seen(100 * i, 0.1 * 3.8 / BASE.lr, batch_sharpness=threshold / BASE.lr) for i in range(8)]
+    assert decide_all(run_of("edge"), small)[-1].multipliers.lr == 2.0
+    assert decide_all(run_of("edge", reference="nearest_edge"), small)[-1].multipliers.lr == pytest.approx(1.0)
 
 
-def test_without_batch_sharpness_the_stochastic_edge_is_the_edge_and_the_signals_never_mix():
-    """An observation that lacks it is judged by λ₁; the averages of the one say nothing about the other."""
-    bare = [seen(100 * i, 20.0) for i in range(3)]
-    with_it = [seen(300, 20.0, batch_sharpness=1.0)]
-    spec = run_of("edge", reference="stochastic_edge", smoothing=0.8)
-    decisions = decide_all(spec, bare + with_it)
-    assert decisions[2].multipliers == decide_all(run_of("edge", smoothing=0.8), bare)[2].multipliers
-    assert "recalibrate:signal" in decisions[3].reasons
-    assert decisions[3].multipliers == decide_all(spec, with_it)[0].multipliers
+def test_in_full_batches_the_edge_is_one_of_the_top_eigenvalue():
+    """Batch sharpness swings by orders of magnitude there; λ₁ at its edge decides."""
+    full = [seen(100 * i, 3.8 / BASE.lr, batch_sharpness=10.0 ** -(i % 4)) for i in range(8)]
+    assert decide_all(run_of("edge", reference="nearest_edge"), full)[-1].multipliers.lr == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_without_batch_sharpness_or_for_adam_the_nearest_edge_is_the_edge(optimizer):
+    """Adam's ρ is preconditioned and its batch sharpness is not: only λ₁ counts."""
+    sharpness = None if optimizer == "sgd" else 100.0
+    observations = [seen(100 * i, 20.0 + i, batch_sharpness=sharpness) for i in range(5)]
+    nearest = decide_all(run_of("edge", optimizer=optimizer, reference="nearest_edge"), observations)
+    plain = decide_all(run_of("edge", optimizer=optimizer), observations)
+    for a, b in zip(nearest, plain, strict=True):
+        assert a.multipliers.lr == pytest.approx(b.multipliers.lr)
 
 
 # -- double decay ---------------------------------------------------------------------------------------------------

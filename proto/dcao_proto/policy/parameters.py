@@ -27,12 +27,12 @@ class StageParameters(Message):
         description="Diverged observations in a row after which the advice is to stop.",
     )
     # reference
-    reference: Literal["static", "schedule", "edge", "stochastic_edge"] = Field(
+    reference: Literal["static", "schedule", "edge", "nearest_edge"] = Field(
         default="static",
         description="static: ρ_ref as given or calibrated; schedule: scaled by η₀(calibration)/η₀(now), so that the "
         "user's decay is not counted twice; edge: target·threshold/η₀(now), which needs no calibration; "
-        "stochastic_edge: the same for batch sharpness in the place of ρ, where it is observed and the optimizer sums "
-        "its momentum, else edge.",
+        "nearest_edge: the same for the nearer of two edges, that of λ₁ and, where the optimizer sums its momentum, that "
+        "of batch sharpness.",
     )
     rho_ref: float | None = Field(
         default=None, strict=True, gt=0, description="Reference sharpness; calibrated if absent."

@@ -70,12 +70,6 @@ def run_pipeline(
     if not verdict.rho or seen is None or gamma is None:
         draft.regime = "held"
         return draft, state
-    if seen.name != state.signal:
-        if state.signal is not None:
-            draft.reasons.append("recalibrate:signal")
-            state = _forget_curvature(state)
-        state = state.model_copy(update={"signal": seen.name})
-
     state = _calibrate(draft, state, params, observation, base, seen.value, gamma)
     refs = reference(state, params, base_lr=base.lr, declared_lr=spec.base.lr, threshold=seen.threshold)
 

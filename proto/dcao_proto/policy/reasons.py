@@ -6,7 +6,6 @@ REASONS: dict[str, str] = {
     "calibrated": "The reference curvature has just been taken from the probes so far.",
     "recalibrate:fingerprint": "What is being measured changed, so the old curvatures no longer count.",
     "no-reference": "The base learning rate is 0, so there is no edge to refer to; the factors stay.",
-    "recalibrate:signal": "Batch sharpness appeared or went missing, so the averages of the other signal start anew.",
     "held:breakdown": "The eigensolver found no second Ritz value; the values stay.",
     "held:unavailable": "No curvature was measured; the values stay.",
     "held:residual": "The probe's Ritz bound on ρ is too wide; the values stay.",

@@ -7,21 +7,20 @@ as "too sharp". `schedule` scales the reference with the edge; `edge` is the edg
 
 import math
 from statistics import median
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from dcao_proto.observation import Observation
 from dcao_proto.optimizers import OptimizerName, stability_threshold, stochastic_threshold
 from dcao_proto.policy.parameters import StageParameters
 from dcao_proto.policy.state import PolicyState
 
-EDGES = ("edge", "stochastic_edge")
+EDGES = ("edge", "nearest_edge")
 TINY, HUGE = 1e-300, 1e300  # a reference is divided by and multiplied with; at the ends it stays a number
 
 
 class Signal(NamedTuple):
     """What the law looks at: a curvature, and the value of η times it at which the run becomes unstable."""
 
-    name: Literal["rho", "batch_sharpness"]
     value: float
     threshold: float | None
 
@@ -29,14 +28,21 @@ class Signal(NamedTuple):
 def signal(
     observation: Observation, params: StageParameters, optimizer: OptimizerName, momentum: float
 ) -> Signal | None:
-    """Batch sharpness against the stochastic edge where the policy wants it and it is there; else ρ and its edge."""
-    if params.reference == "stochastic_edge" and observation.batch_sharpness is not None:
-        threshold = stochastic_threshold(optimizer, momentum)
-        if threshold is not None:
-            return Signal("batch_sharpness", observation.batch_sharpness, threshold)
-    if observation.rho is None:
+    """ρ against its own edge; for `nearest_edge` the nearer of the two edges, in units in which either lies at η·x = 1.
+
+    In full-batch training λ₁ comes first to its threshold 2(1+β), in small-batch training batch sharpness to 2(1−β),
+    while the other says that there is room.
+    """
+    rho, threshold = observation.rho, stability_threshold(optimizer, momentum)
+    if rho is None:
         return None
-    return Signal("rho", observation.rho, stability_threshold(optimizer, momentum))
+    if params.reference != "nearest_edge" or threshold is None:
+        return Signal(rho, threshold)
+    stochastic = stochastic_threshold(optimizer, momentum)
+    nearest = rho / threshold
+    if observation.batch_sharpness is not None and stochastic is not None:
+        nearest = max(nearest, min(observation.batch_sharpness / stochastic, HUGE))
+    return Signal(nearest, 1.0)
 
 
 class Reference(NamedTuple):

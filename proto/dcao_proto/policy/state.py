@@ -1,7 +1,5 @@
 """What a policy remembers from one decision to the next. It travels, so it is validated."""
 
-from typing import Literal
-
 from pydantic import Field
 
 from dcao_proto.hyperparameters import Multipliers
@@ -23,7 +21,6 @@ class PolicyState(Message):
 
     step: Count | None = Field(default=None, description="Step of the last observation.")
     fingerprint: ShortText | None = Field(default=None, description="What is being measured.")
-    signal: Literal["rho", "batch_sharpness"] | None = Field(default=None, description="What the law looks at.")
     calibration: tuple[tuple[Real, NonNegative], ...] = Field(
         default=(), max_length=64, description="(ρ, γ) of the probes from which the reference will be taken."
     )

@@ -1,9 +1,9 @@
 """`default`: what a run gets that asks for nothing.
 
-The edge law, aimed at 0.7 of the edge that small-batch training meets (of batch sharpness; of λ₁ where that is
-missing or the optimizer is preconditioned), with every steadying stage on: smoothed logarithms, outliers held, a 5 %
-dead band, at most a factor of 1.25 a decision except far beyond the edge. A little of the gap in the momentum's
-horizon and of the curvature in the weight decay: enough to see, too little to matter either way.
+The edge law, aimed at 0.7 of whichever edge is nearer (λ₁'s in large batches, batch sharpness's in small ones), with
+every steadying stage on: smoothed logarithms, outliers held, a 5 % dead band, at most a factor of 1.25 a decision
+except far beyond the edge. A little of the gap in the momentum's horizon and of the curvature in the weight decay:
+enough to see, too little to matter either way.
 `docs/policies.md` has the measurement behind each number.
 """
 
@@ -21,7 +21,7 @@ from dcao_proto.policy.presets.staged import staged
 class DefaultParameters(EdgeParameters):
     """The edge law's parameters, steadied."""
 
-    reference: Literal["static", "schedule", "edge", "stochastic_edge"] = redefault("reference", "stochastic_edge")
+    reference: Literal["static", "schedule", "edge", "nearest_edge"] = redefault("reference", "nearest_edge")
     target: float = redefault("target", 0.7)
     smoothing: float = redefault("smoothing", 0.8)
     reject_outliers: bool = redefault("reject_outliers", True)

@@ -16,7 +16,7 @@ from dcao_proto.policy.presets.staged import staged
 class EdgeParameters(PowerParameters):
     """The power law's parameters with the edge as reference."""
 
-    reference: Literal["static", "schedule", "edge", "stochastic_edge"] = redefault("reference", "edge")
+    reference: Literal["static", "schedule", "edge", "nearest_edge"] = redefault("reference", "edge")
 
 
 EDGE = staged("edge", 1, EdgeParameters, power_law, relative_momentum_law, "Aims the learning rate at an edge ratio.")

@@ -17,7 +17,7 @@ class LinearParameters(RelativeParameters):
     """Slope of the linear law."""
 
     slope: float = Field(default=0.25, strict=True, ge=0, le=10, description="−df/d(ρ/ρ_ref), dimensionless.")
-    reference: Literal["static", "schedule", "edge", "stochastic_edge"] = redefault("reference", "schedule")
+    reference: Literal["static", "schedule", "edge", "nearest_edge"] = redefault("reference", "schedule")
 
 
 def _law(rho: float, rho_ref: float, params: LinearParameters) -> tuple[float, float]:

@@ -14,7 +14,7 @@ class PowerParameters(RelativeParameters):
     """Exponent of the power law."""
 
     exponent: float = Field(default=0.5, strict=True, ge=0, le=10, description="p, dimensionless; below 1 is stable.")
-    reference: Literal["static", "schedule", "edge", "stochastic_edge"] = redefault("reference", "schedule")
+    reference: Literal["static", "schedule", "edge", "nearest_edge"] = redefault("reference", "schedule")
 
 
 def power_law(rho: float, rho_ref: float, params: PowerParameters) -> tuple[float, float]:
