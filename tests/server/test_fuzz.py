@@ -20,7 +20,7 @@ def test_generated_requests_get_documented_answers_and_never_a_server_error(tmp_
 @pytest.mark.parametrize("redis", [False, True], ids=["sqlite", "redis"])
 def test_ten_thousand_generated_requests(tmp_path: Path, redis: bool) -> None:
     """The proof of docs/operation.md, on either store."""
-    outcome = fuzz(tmp_path, examples=300, seed=1, redis=redis)
+    outcome = fuzz(tmp_path, examples=700, seed=1, redis=redis)
     assert outcome.code == 0, outcome.report[-6000:]
     assert outcome.failures == []
     assert outcome.cases >= 10_000

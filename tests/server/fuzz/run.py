@@ -1,4 +1,4 @@
-"""The fuzz proof: `python -m tests.server.fuzz.run --examples 150` (schemathesis, all checks on, every phase).
+"""The fuzz proof: `python -m tests.server.fuzz.run --examples 700` (schemathesis, all checks on, every phase).
 
 Starts a controller with API keys on SQLite, or on a Redis of its own with `--redis`, some runs in it, and lets
 schemathesis at its OpenAPI document. Exits 1 on an answer of 5xx, an undocumented one, or any other failed check.
@@ -116,7 +116,7 @@ def _make_world(url: str, key: str, seed: int) -> dict[str, object]:
 def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.server.fuzz.run", description=__doc__)
-    parser.add_argument("--examples", type=int, default=150, help="for each operation and phase, at most")
+    parser.add_argument("--examples", type=int, default=700, help="for each operation and phase, at most")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--redis", action="store_true", help="on Redis instead of SQLite")
     arguments = parser.parse_args()
