@@ -92,12 +92,10 @@ def _try_all(problem: Problem, settings: ProbeSettings, choice: Choice) -> Curva
         difference = _attempt(choice, "finite_difference", lambda: FiniteDifference(problem))
     if exact is not None:
         operator, unit, image = exact
-        if difference is not None:
-            apart = _calibrate(difference, unit, image, choice)
-            if apart <= ACCEPT or _second_derivative_is_wrong(difference, unit, apart, choice):
-                operator.close()
-                choice.kind = "finite_difference"
-                return difference
+        if difference is not None and _trusted(difference, unit, image, choice):
+            operator.close()
+            choice.kind = "finite_difference"
+            return difference
         choice.kind, choice.step = "double_backward", None
         return operator
     if difference is not None and (settings.force or _self_consistent(difference, choice)):
@@ -150,6 +148,16 @@ def _calibrate(operator: FiniteDifference, unit: Tensor, image: Tensor, choice: 
     choice.error, choice.step = best if math.isfinite(best[0]) else (None, None)
     operator.step = best[1]
     return best[0]
+
+
+def _trusted(operator: FiniteDifference, unit: Tensor, image: Tensor, choice: Choice) -> bool:
+    """Whether differences agree with double backward, or rather with themselves where it is wrong."""
+    try:
+        apart = _calibrate(operator, unit, image, choice)
+        return apart <= ACCEPT or _second_derivative_is_wrong(operator, unit, apart, choice)
+    except KinksMovedError as error:
+        choice.reasons["finite_difference"] = str(error)
+        return False
 
 
 def _second_derivative_is_wrong(operator: FiniteDifference, unit: Tensor, apart: float, choice: Choice) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import random
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -50,7 +51,8 @@ def isolated(model: nn.Module, *, aliases: bool = True) -> Iterator[list[nn.Para
             if torch.amp.is_autocast_available(device_type):
                 stack.enter_context(torch.autocast(device_type, enabled=False))
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        if hasattr(torch.compiler, "set_stance"):
+        # Nothing was compiled while dynamo is not loaded, and loading it takes seconds.
+        if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         recurrent = any(isinstance(m, nn.RNNBase) for m in model.modules())
         if recurrent and torch.backends.cudnn.is_available():  # type: ignore[no-untyped-call]

@@ -29,6 +29,7 @@ from torch import Tensor
 from dcao_client.spectrum.basis import Basis
 from dcao_client.spectrum.result import Outcome
 from dcao_client.spectrum.ritz import Array, Bounds, Ritz, bounds, ritz
+from dcao_client.spectrum.stop import Stop
 
 Matvec = Callable[[Tensor], Tensor]
 
@@ -38,38 +39,6 @@ KEEP_TOP, KEEP_LOW = 3, 1
 NOISE = 2.0
 # Asymmetry below this many roundings of the largest value is rounding, not an inexact product.
 ROUNDING = 64.0
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """When the answer is good enough. Fractions as in ProbeSettings; ``gap=False`` asks for λ₁ alone.
-
-    ``floor`` is a product's relative error. With ``polished`` the noise of the products does not delay the
-    stop, because an accurate step follows; the bounds reported still contain it.
-    """
-
-    rho_tol: float = 1e-2
-    gamma_tol: float = 5e-2
-    gamma_floor: float = 1e-2
-    floor: float = 1e-5
-    gap: bool = True
-    polished: bool = False
-
-    def met(self, found: Ritz, error: Bounds) -> bool:
-        """Whether both bounds are within the tolerances, and λ₂'s plain residual too.
-
-        A start vector with little of v₂ in it lets θ₂ rest on a mixture of λ₂ and λ₃ for a step; the
-        quadratic bound does not notice, the plain residual does.
-        """
-        top = abs(float(found.values[0]))
-        if error.rho > self.rho_tol * top:
-            return False
-        if not self.gap:
-            return True
-        if len(found.values) < 2:
-            return False
-        allowed = max(self.gamma_tol * float(found.values[0] - found.values[1]), self.gamma_floor * top)
-        return error.gamma <= allowed and float(found.residuals[1]) <= allowed / 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,21 +10,22 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from dcao_client.spectrum.along import Along, directional
+from dcao_client.spectrum.along import Along
 from dcao_client.spectrum.batches import count_examples, take
-from dcao_client.spectrum.choose import ACCEPT, Choice, UnavailableError, build
+from dcao_client.spectrum.choose import ACCEPT, Choice, UnavailableError, build, keep_graph
 from dcao_client.spectrum.critical import critical_along_gradient
 from dcao_client.spectrum.distributed import Ranks, RanksLostError
 from dcao_client.spectrum.double_backward import DoubleBackward
 from dcao_client.spectrum.fingerprint import fingerprint
 from dcao_client.spectrum.isolation import isolated, trainable, unwrap
+from dcao_client.spectrum.kinks import KinksMovedError
+from dcao_client.spectrum.measure import Answer, Question, critical, measure, track
 from dcao_client.spectrum.operators import Curvature
-from dcao_client.spectrum.precondition import rule, scaling
+from dcao_client.spectrum.precondition import rule
 from dcao_client.spectrum.problem import Alone, Collective, Loss, Problem
-from dcao_client.spectrum.result import Outcome, Spectrum, Status, finite
+from dcao_client.spectrum.result import Spectrum
 from dcao_client.spectrum.settings import ProbeSettings
 from dcao_client.spectrum.sharded import ShardedDifference, is_sharded, local
-from dcao_client.spectrum.solve import noise, raw_sharpness, scaled, top
 from dcao_client.spectrum.vectors import Layout
 
 T = TypeVar("T")
@@ -202,23 +203,47 @@ class Probe:
 
     def _measured(self, problem: Problem, real: Sequence[nn.Parameter], along: Along | None) -> Spectrum:
         if self.settings.matvec == "critical":
-            return self._critical(problem)
+            found = critical_along_gradient(problem, self._guess)
+            self._guess = self._guess if found is None or found[2].step is None else found[2].step
+            return critical(found)
+        question = self._question(real, along)
+        answer = self._answer(problem, question)
+        if answer is None:
+            # The loss became too rough for differences since they were tried: measure exactly, try again next time.
+            self.choice = Choice()
+            answer = _asked(DoubleBackward(problem, keep=keep_graph(problem, self.settings)), question)
+        if answer.vectors:
+            self._warm = tuple(v.to(torch.bfloat16) for v in answer.vectors)
+        return answer.spectrum
+
+    def _question(self, real: Sequence[nn.Parameter], along: Along | None = None) -> Question:
+        return Question(
+            self.settings,
+            real,
+            self.optimizer,
+            self.preconditioned,
+            self._warm,
+            self.settings.seed * 1_000_003 + self._probes,
+            None if is_sharded(real) else self._collective,
+            along,
+        )
+
+    def _answer(self, problem: Problem, question: Question) -> Answer | None:
+        """The answer of the chosen operator; None when it is differences that should be replaced by exact products."""
         operator = self._operator(problem)
+        replaceable = (
+            self.settings.matvec == "auto"
+            and operator.kind == "finite_difference"
+            and "double_backward" not in self.choice.reasons
+            and not is_sharded(problem.parameters)
+        )
         try:
-            spectrum, error = self._solve(operator, real, along)
-        finally:
-            operator.close()
-        if error <= ACCEPT or self.settings.matvec != "auto" or operator.kind != "finite_difference":
-            return spectrum
-        # The loss has become too rough for differences since they were tried: measure exactly, and try
-        # again next time.
-        self.choice = Choice()
-        exact = DoubleBackward(problem, keep=len(problem.batches) == 1)
-        try:
-            again, _ = self._solve(exact, real, along)
-        finally:
-            exact.close()
-        return replace(again, matvecs=spectrum.matvecs + again.matvecs)
+            answer = _asked(operator, question)
+        except KinksMovedError:
+            if not replaceable:
+                raise
+            return None
+        return None if replaceable and answer.error > ACCEPT else answer
 
     def _operator(self, problem: Problem) -> Curvature:
         if is_sharded(problem.parameters):
@@ -229,75 +254,12 @@ class Probe:
             return ShardedDifference(problem, ranks=self._collective.size, step=self.choice.step)
         return build(problem, self.settings, self.choice)
 
-    def _solve(self, operator: Curvature, real: Sequence[nn.Parameter], along: Along | None) -> tuple[Spectrum, float]:
-        """The spectrum, and the products' own relative error as the solve noticed it."""
-        gradient, space = operator.gradient, operator.space
-        length, loss = finite(space.norm(gradient)), finite(operator.loss)
-        said: dict[str, Any] = {"matvec": operator.kind, "preconditioned": self.preconditioned}
-        said |= {"loss": loss, "grad_norm": length}
-        if length is None or loss is None:
-            return _ended(Outcome.NON_FINITE, "diverged", said), 0.0
-        s = self._scaling(real, operator)
-        if s is not None and not space.norm(s) > 0.0:
-            return _ended(Outcome.NON_FINITE, "diverged", said), 0.0
-        seed = self.settings.seed * 1_000_003 + self._probes
-        together = None if is_sharded(real) else self._collective
-        eigen = top(operator, s, self._warm, self.settings, seed, together)
-        solve, spent = eigen.solve, eigen.solve.matvecs
-        if solve.outcome is Outcome.NON_FINITE or solve.found is None or solve.error is None:
-            return _ended(Outcome.NON_FINITE, "diverged", said | {"matvecs": spent}), 0.0
-        if s is None and eigen.started == "gradient" and length > 0.0:
-            said["batch_sharpness"] = None if solve.first is None else finite(solve.first)
-        elif length > 0.0:
-            unit = gradient / length
-            said["batch_sharpness"] = finite(space.dot(unit, operator.product(unit)))
-            spent += 1
-        if along is not None:
-            said["directional"], said["groups"], more = directional(operator, along, real, self.optimizer)
-            spent += more
-        if s is not None and self.settings.raw and length > 0.0:
-            said["raw_rho"], more = raw_sharpness(operator, self.settings)
-            spent += more
-        self._warm = tuple(v.to(torch.bfloat16) for v in solve.vectors)
-        said |= {"matvecs": spent, "memory": solve.peak_bytes}
-        return _spectrum(solve, said), noise(solve)
-
-    def _scaling(self, real: Sequence[nn.Parameter], operator: Curvature) -> Tensor | None:
-        if not self.preconditioned or self.optimizer is None:
-            return None
-        return scaling(self.optimizer, real, operator.gradient, Layout([local(p) for p in real]))
-
     def _tracked(self, problem: Problem, real: Sequence[nn.Parameter]) -> Spectrum:
         operator = self._operator(problem)
         try:
-            s, space = self._scaling(real, operator), operator.space
-            vector = self._warm[0].to(operator.gradient)
-            vector = vector / space.norm(vector)
-            quotient = finite(space.dot(vector, scaled(operator, s)(vector)))
-            said: dict[str, Any] = {
-                "loss": finite(operator.loss),
-                "grad_norm": finite(space.norm(operator.gradient)),
-                "matvecs": 1,
-            }
-            kind = operator.kind
+            return track(operator, self._question(real))
         finally:
             operator.close()
-        status: Status = "diverged" if quotient is None else "ok"
-        return Spectrum(status, rho=quotient, matvec=kind, preconditioned=self.preconditioned, **said)
-
-    def _critical(self, problem: Problem) -> Spectrum:
-        """Forward passes along −g; ``rho`` is the critical sharpness, there is no gap."""
-        found = critical_along_gradient(problem, self._guess)
-        if found is None:
-            return Spectrum("diverged", Outcome.NON_FINITE, matvec="critical", detail=Outcome.NON_FINITE.sentence)
-        loss, length, result = found
-        if result.sharpness is None:
-            detail = "no step along the gradient raises the loss: it is flat or unbounded here"
-            return Spectrum("breakdown", loss=loss, grad_norm=length, matvec="critical", detail=detail)
-        self._guess = result.step
-        return Spectrum(
-            "ok", rho=result.sharpness, loss=loss, grad_norm=length, matvec="critical", matvecs=result.forwards
-        )
 
     def _fingerprint(self, layout: Layout, examples: int) -> str:
         kind = self.settings.matvec if self.settings.matvec != "auto" else self.choice.kind
@@ -318,22 +280,9 @@ class Probe:
         return int(total.item())
 
 
-def _ended(outcome: Outcome, status: Status, said: dict[str, Any]) -> Spectrum:
-    return Spectrum(status, outcome, detail=outcome.sentence, **said)
-
-
-def _spectrum(solve: Any, said: dict[str, Any]) -> Spectrum:
-    theta, error = solve.found.values, solve.error
-    if len(theta) < 2:
-        return _ended(Outcome.BREAKDOWN, "breakdown", said | {"rho": float(theta[0]), "rho_bound": error.rho})
-    return Spectrum(
-        "ok",
-        solve.outcome,
-        rho=float(theta[0]),
-        gamma=max(0.0, float(theta[0] - theta[1])),
-        rho_bound=finite(error.rho),
-        gamma_bound=finite(error.gamma),
-        lambda_min=float(theta[-1]),
-        lambda_min_bound=finite(error.minimum),
-        **said,
-    )
+def _asked(operator: Curvature, question: Question) -> Answer:
+    """The answer, and the operator closed whatever happens."""
+    try:
+        return measure(operator, question)
+    finally:
+        operator.close()

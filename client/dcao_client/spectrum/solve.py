@@ -11,13 +11,14 @@ from torch import Tensor
 from dcao_client.spectrum.basis import Basis
 from dcao_client.spectrum.distributed import broadcast_start
 from dcao_client.spectrum.finite_difference import FiniteDifference
-from dcao_client.spectrum.lanczos import NOISE, Matvec, Solve, Stop, lanczos
+from dcao_client.spectrum.lanczos import NOISE, Matvec, Solve, lanczos
 from dcao_client.spectrum.operators import Curvature
 from dcao_client.spectrum.polish import polish
 from dcao_client.spectrum.problem import Collective
 from dcao_client.spectrum.result import Outcome
 from dcao_client.spectrum.settings import ProbeSettings, StartKind
 from dcao_client.spectrum.starts import start_vector
+from dcao_client.spectrum.stop import Stop
 
 # "auto": what needed the fewest products in the median over trainings on images and text
 # (benchmarks/probe_starts.py).
@@ -38,9 +39,9 @@ def scaled(operator: Curvature, s: Tensor | None) -> Matvec:
     return operator.product if s is None else lambda v: operator.product(s * v).mul_(s)
 
 
-# Ritz vectors kept for the next start (bfloat16). Four instead of two save one to two products on residual networks and
-# nothing on attention; more were not better.
-KEPT = 4
+# Ritz vectors kept for the next start (bfloat16). Four saved a product on one residual run and none on the others,
+# which their memory is not worth.
+KEPT = 2
 # Parameters beyond which twenty single-precision vectors (80 bytes each) are no longer a trifle.
 LARGE = 16_000_000
 
@@ -91,7 +92,7 @@ def top(
         generator=generator,
         basis=new_basis(operator, settings),
         max_basis=max_basis(operator, settings),
-        want=KEPT if operator.gradient.numel() <= LARGE else 2,
+        want=KEPT,
     )
     if inexact and _too_noisy(solve, stop):
         assert isinstance(operator, FiniteDifference)  # noqa: S101  (``inexact`` says so)

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from dcao_client.spectrum.basis import Basis
 from dcao_client.spectrum.hutchinson1989 import signs
-from dcao_client.spectrum.lanczos import Matvec, Stop, lanczos
+from dcao_client.spectrum.lanczos import Matvec, lanczos
 from dcao_client.spectrum.ritz import Array
+from dcao_client.spectrum.stop import Stop
 from dcao_client.spectrum.vectors import Space
 
 NEVER = Stop(rho_tol=0.0, gamma_tol=0.0, gamma_floor=0.0, floor=1e-300)

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from dcao_client.spectrum.basis import Basis
-from dcao_client.spectrum.lanczos import Solve, Stop, lanczos
+from dcao_client.spectrum.lanczos import Solve, lanczos
 from dcao_client.spectrum.lanczos_plain import lanczos_plain
 from dcao_client.spectrum.result import Outcome
+from dcao_client.spectrum.stop import Stop
 
 NEVER = Stop(rho_tol=0.0, gamma_tol=0.0, gamma_floor=0.0, floor=1e-300)
 

@@ -280,3 +280,38 @@ def test_a_small_or_distant_basis_finds_the_same_top(basis: Any, kinked: nn.Modu
     assert abs(found.gamma - full.gamma) <= found.gamma_bound + full.gamma_bound
     size = sum(p.numel() for p in kinked.parameters())
     assert found.memory == 6 * size * (2 if "bf16" in basis else 4)
+
+
+def test_differences_that_became_too_rough_are_replaced_by_exact_products(
+    kinked: nn.Module, loss: Any, batch: Batch
+) -> None:
+    """The step that was right at first is not for ever; the asymmetry of T notices."""
+    probe = Probe(kinked, loss)
+    assert probe.measure(batch).matvec == "finite_difference"
+    probe.choice.step = 3.0
+    spectrum = probe.measure(batch)
+    exact = Probe(kinked, loss, settings=ProbeSettings(matvec="double_backward", max_matvecs=40)).measure(batch)
+    assert spectrum.matvec == "double_backward"
+    assert spectrum.rho == pytest.approx(exact.rho, rel=1e-2)
+    assert probe.measure(batch).matvec == "finite_difference"  # tried afresh
+
+
+def test_another_path_through_the_model_than_the_recorded_one_is_measured_exactly(loss: Any, batch: Batch) -> None:
+    """A forward that calls one more piecewise function in every later evaluation."""
+
+    class Restless(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.last = nn.Linear(64, 6), nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            calls["n"] += 1
+            h = torch.relu(self.first(x.flatten(1)))
+            return self.last(torch.relu(h) if calls["n"] % 5 == 0 else h)
+
+    calls = {"n": 0}
+    model = Restless()
+    spectrum = Probe(model, loss).measure(batch)
+    assert spectrum.status == "ok"
+    assert spectrum.matvec == "double_backward"
