@@ -46,6 +46,7 @@ def open_lane(settings: Settings) -> Lane | None:
     if url.scheme.endswith("+cluster"):
         return None
     options = _options(settings, url, blocking=False)
+    sentinels: Any = None
     if url.scheme.endswith("+sentinel"):
         sentinels, service, database = _sentinels(url, options)
 
@@ -63,7 +64,22 @@ def open_lane(settings: Settings) -> Lane | None:
 
     tls = _tls(settings) if url.scheme.startswith("rediss") else None
     credentials = options.get("username"), options.get("password")
-    return Lane(LaneOptions(resolve, *credentials, database, tls, settings.redis_timeout_seconds))
+
+    async def let_go() -> None:
+        await _release_sentinels(sentinels)
+
+    return Lane(LaneOptions(resolve, let_go, *credentials, database, tls, settings.redis_timeout_seconds))
+
+
+async def release(client: Any) -> None:
+    """Closes a client's connections, those to its Sentinels too, which redis-py leaves open."""
+    await client.aclose()
+    await _release_sentinels(getattr(getattr(client, "connection_pool", None), "sentinel_manager", None))
+
+
+async def _release_sentinels(sentinels: Any) -> None:
+    for sentinel in sentinels.sentinels if sentinels is not None else ():
+        await sentinel.aclose()
 
 
 def _tls(settings: Settings) -> ssl.SSLContext:

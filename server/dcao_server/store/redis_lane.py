@@ -26,9 +26,13 @@ class Address(NamedTuple):
 
 
 class LaneOptions(NamedTuple):
-    """How to get in. `resolve` is asked before every connection: behind Sentinels the master moves."""
+    """How to get in. `resolve` is asked before every connection: behind Sentinels the master moves.
+
+    `release` closes what `resolve` keeps open.
+    """
 
     resolve: Callable[[], Awaitable[Address]]
+    release: Callable[[], Awaitable[None]]
     username: str | None
     password: str | None
     database: int
@@ -60,10 +64,11 @@ class Lane:
             protocol.fail(RedisConnectionError("the Redis we talk to has become a replica"))  # look for the new master
             raise
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Closes the connection; what still waits fails."""
         if self._protocol is not None:
             self._protocol.fail(RedisConnectionError("the store was closed"))
+        await self._options.release()
 
     async def _connected(self) -> "_Replies":
         """The connection; callers at the same time share one attempt."""

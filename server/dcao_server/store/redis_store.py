@@ -1,6 +1,5 @@
 """The store in Redis: one stream per attempt whose entry ID is the step, one hash of meta, one script per write."""
 
-from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, cast
 
@@ -24,7 +23,9 @@ from dcao_server.store.contract import (
     StoredRun,
     StoredStatus,
 )
+from dcao_server.store.redis_connection import release
 from dcao_server.store.redis_errors import guarded
+from dcao_server.store.redis_index import RedisIndex
 from dcao_server.store.redis_lane import Lane
 from dcao_server.store.redis_reading import RedisReader
 from dcao_server.store.redis_rows import parse_attempts
@@ -60,7 +61,8 @@ class RedisStore:
         self._backfill, self._create = Script(calm, "backfill"), Script(calm, "create")
         self._delete, self._end, self._restart = Script(calm, "delete"), Script(calm, "end"), Script(calm, "restart")
         self._reader = RedisReader(client)
-        self._tally = Tally(self._write_tally)
+        self._index = RedisIndex(client, retention_seconds)
+        self._tally = Tally(self._index.write)
         self._tail = Tail(blocking, self._reader)
 
     async def open(self) -> None:
@@ -72,9 +74,9 @@ class RedisStore:
         await self._tail.stop()
         await self._tally.stop()
         if self._lane is not None:
-            self._lane.close()
-        await self._client.aclose()
-        await self._blocking.aclose()
+            await self._lane.aclose()
+        await release(self._client)
+        await release(self._blocking)
 
     @guarded
     async def ping(self) -> None:
@@ -101,10 +103,7 @@ class RedisStore:
         run = await self._reader.get(key)
         if run is None:
             return None
-        pipe = self._client.pipeline(transaction=False)
-        pipe.sadd(keys.PROJECTS, key.project)
-        pipe.zadd(keys.runs_index(key.project), {key.run: run.created_at})
-        await pipe.execute()
+        await self._index.add(key, run.created_at)
         return run, made == 1
 
     @guarded
@@ -115,8 +114,7 @@ class RedisStore:
     @guarded
     async def head(self, key: RunKey) -> Head | None:
         """One read."""
-        reply = await self._hot("HMGET", keys.meta(key), "a", "v", "st", "status")
-        attempt, version, state, status = reply
+        attempt, version, state, status = await self._hot("HMGET", keys.meta(key), "a", "v", "st", "status")
         if state is None:
             return None
         return Head(int(attempt), int(version), state.decode(), cast(StoredStatus, status.decode()))
@@ -271,31 +269,11 @@ class RedisStore:
         self._tally.count(key, names)
 
     @guarded
-    async def _write_tally(self, heard: dict[RunKey, float], counts: dict[RunKey, Counter[str]]) -> None:
-        """The index of active runs, and the counts of each run, in one pipeline."""
-        pipe = self._client.pipeline(transaction=False)
-        projects: dict[str, dict[str, float]] = {}
-        for key, now in heard.items():
-            projects.setdefault(key.project, {})[key.run] = now
-        for project, scores in projects.items():
-            pipe.zadd(keys.active_index(project), scores, gt=True)
-            # A healed run may be missing from the index of runs; NX keeps what is there.
-            pipe.zadd(keys.runs_index(project), scores, nx=True)
-            pipe.sadd(keys.PROJECTS, project)
-        for key, names in counts.items():
-            for name, count in names.items():
-                pipe.hincrby(keys.counts(key), name, count)
-            pipe.expire(keys.counts(key), self._retention)
-        await pipe.execute()
-
-    @guarded
     async def prune(self, key: RunKey, max_records: int) -> int:
         """XTRIM, about."""
         run = await self._reader.get(key)
-        if run is None:
-            return 0
         removed = 0
-        for start in run.attempts:
+        for start in () if run is None else run.attempts:
             stream = keys.history(key, start.attempt)
             removed += await self._client.xtrim(stream, maxlen=max_records, approximate=True)
         return removed
@@ -303,16 +281,12 @@ class RedisStore:
     @guarded
     async def forget(self, project: str, runs: Sequence[str]) -> None:
         """ZREM from both indexes."""
-        if runs:
-            pipe = self._client.pipeline(transaction=False)
-            pipe.zrem(keys.runs_index(project), *runs)
-            pipe.zrem(keys.active_index(project), *runs)
-            await pipe.execute()
+        await self._index.forget(project, runs)
 
     @guarded
     async def index(self, project: str) -> list[str]:
         """The whole index, by name."""
-        return sorted(name.decode() for name in await self._client.zrange(keys.runs_index(project), 0, -1))
+        return await self._index.runs(project)
 
 
 def _places(reply: list[Any]) -> tuple[int, int | None]:
