@@ -32,6 +32,7 @@ class WorkerSettings(BaseSettings):
 def main() -> None:
     """Trains to the end, whatever the controller does meanwhile."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every request
     settings = WorkerSettings()
     torch.manual_seed(settings.seed)
     data = load_digits()
