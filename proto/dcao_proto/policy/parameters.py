@@ -31,8 +31,8 @@ class StageParameters(Message):
         default="static",
         description="static: ρ_ref as given or calibrated; schedule: scaled by η₀(calibration)/η₀(now), so that the "
         "user's decay is not counted twice; edge: target·threshold/η₀(now), which needs no calibration; "
-        "nearest_edge: the same for the nearer of two edges, that of λ₁ and, where the optimizer sums its momentum, that "
-        "of batch sharpness.",
+        "nearest_edge: the same for the nearer of two edges, that of λ₁ and, where the optimizer sums its momentum, "
+        "that of batch sharpness.",
     )
     rho_ref: float | None = Field(
         default=None, strict=True, gt=0, description="Reference sharpness; calibrated if absent."
