@@ -81,8 +81,8 @@ class Basis:
         keep = rotation.shape[1]
         for begin in range(0, self.n, BLOCK):
             end = min(begin + BLOCK, self.n)
-            block = torch.cat([rows[:, begin:end] for rows in self._filled()]).to(torch.float64)
-            turned = rotation.t().to(self.device, torch.float64) @ block
+            block = torch.cat([rows[:, begin:end] for rows in self._filled()]).to(self.work)
+            turned = rotation.t().to(self.device, self.work) @ block
             for index in range(keep):
                 self.slabs[index // SLAB][index % SLAB, begin:end] = turned[index].to(self.dtype)
         self.count = keep
