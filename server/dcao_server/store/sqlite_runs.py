@@ -155,7 +155,8 @@ def begin_attempt(database: sqlite3.Connection, key: RunKey, restart: Restart) -
     if restart.state is not None and digest != restart.digest:
         return RestartResult(Outcome.OTHER_SPEC)
     attempt = owner + 1 if restart.attempt is None else restart.attempt
-    if attempt < owner:
+    # 2**53 - 1 is the largest number on the wire: nobody can own what comes after it.
+    if attempt < owner or attempt > 2**53 - 1:
         return RestartResult(Outcome.FENCED, owner)
     if attempt == owner:
         told = (start_state, start_version)

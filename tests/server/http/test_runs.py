@@ -72,6 +72,16 @@ async def test_a_restart_from_a_checkpoint_goes_on_exactly_and_fences_the_old_at
     ]
 
 
+async def test_no_attempt_comes_after_the_largest_number(client: AsyncClient) -> None:
+    """A client may ask for 2**53 - 1; the run stays readable, and the next attempt is refused instead of overflowing."""
+    await put(client)
+    largest = 2**53 - 1
+    begun = await client.post(RUN + "/attempts", json={"attempt": largest})
+    assert (begun.status_code, begun.json()["attempt"]) == (200, largest)
+    problem(await client.post(RUN + "/attempts", json={}), 409, "fenced")
+    assert (await client.get(RUN)).json()["attempt"] == largest
+
+
 async def test_half_a_token_is_refused(client: AsyncClient) -> None:
     await put(client)
     last = (await train(client, 0))[-1]

@@ -6,6 +6,8 @@ if not meta[4] then return {6} end
 if ARGV[3] ~= '' and meta[4] ~= ARGV[5] then return {8} end
 local owner = tonumber(meta[1])
 local attempt = ARGV[1]
+-- 2^53 - 1 is the largest number on the wire: nobody can own what comes after it.
+if attempt == '' and owner >= 9007199254740991 then return {5, owner} end
 if attempt == '' then attempt = string.format('%.0f', owner + 1) end
 local wanted = tonumber(attempt)
 if wanted < owner then return {5, owner} end
