@@ -73,7 +73,7 @@ async def test_a_restart_from_a_checkpoint_goes_on_exactly_and_fences_the_old_at
 
 
 async def test_no_attempt_comes_after_the_largest_number(client: AsyncClient) -> None:
-    """A client may ask for 2**53 - 1; the run stays readable, and the next attempt is refused instead of overflowing."""
+    """A client may ask for 2**53 - 1; the run stays readable, and the next attempt is refused, not made unreadable."""
     await put(client)
     largest = 2**53 - 1
     begun = await client.post(RUN + "/attempts", json={"attempt": largest})
