@@ -9,10 +9,10 @@ demo: install  ## Train a small CNN under the controller and draw what happened.
 	$(BIN)/dcao demo
 
 test: install components  ## The whole fast suite, against real components.
-	$(BIN)/pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: install components  ## The proofs that take minutes.
-	$(BIN)/pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow
 
 compose-test:  ## The stack for real: up, killed, scaled, a Swarm. Starts a Docker engine where none answers.
 	sh tests/deploy/compose/run.sh
