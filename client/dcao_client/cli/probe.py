@@ -33,12 +33,13 @@ def probe(
 ) -> None:
     """Measure sharpness, gap and stability of a model at a checkpoint."""
     from dcao_client.spectrum import ProbeSettings, report
+    from dcao_client.spectrum.checkpoint import read_weights
     from dcao_proto.optimizers import stability_threshold
 
     sys.path.insert(0, str(Path.cwd()))
     network = _made(model, "--model")
     if checkpoint is not None:
-        network.load_state_dict(_weights(checkpoint))
+        network.load_state_dict(read_weights(checkpoint))
     network.train(not evaluate)
     found = report(
         network,
@@ -72,17 +73,6 @@ def _made(target: str, option: str) -> Any:
     """The named object; called when it is a function or a class (a module or a batch may be named directly)."""
     found = _named(target, option)
     return found() if isinstance(found, type) or (callable(found) and not hasattr(found, "state_dict")) else found
-
-
-def _weights(path: Path) -> Any:
-    """A state dict from a file, also from under the keys that trainers use; nothing in it is executed."""
-    import torch
-
-    held = torch.load(path, map_location="cpu", weights_only=True)
-    for key in ("model", "state_dict", "model_state_dict"):
-        if isinstance(held, dict) and isinstance(held.get(key), dict):
-            return held[key]
-    return held
 
 
 def _print(found: Report, picture: Path | None) -> None:
