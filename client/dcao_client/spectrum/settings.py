@@ -33,7 +33,7 @@ class ProbeSettings:
         preconditioned: measure P^-½HP^-½ when the optimizer has a diagonal second moment.
         raw: measure the raw λ₁ beside the preconditioned one (costs a second, ρ-only, solve).
         basis: where the Krylov basis lives; the bf16 kinds halve its memory. "auto" is "full" up to 16 million
-            parameters and "bf16" with at most six vectors beyond.
+            parameters, with at most ten vectors beyond half a million, and "bf16" with at most six above that.
         max_basis: most Krylov vectors held at once, ≥ 5; beyond it the solver restarts thickly. None: no limit,
             but see ``basis``.
         batch_policy: "current" or "fixed": which batch the caller measures. Only part of the fingerprint.
