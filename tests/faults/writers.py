@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import random
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ import httpx
 from dcao_client.session import Session
 from dcao_proto import Decision, Observation
 from dcao_proto.paths import DECISIONS
+from tests.faults.cluster import REPOSITORY
 from tests.faults.workload import PROJECT, answer_of, observations, run_name, spec_of
 
 DEADLINE = 0.25
@@ -81,8 +83,13 @@ class Writers:
 
     def start(self) -> None:
         """Lets them write; the time that the processes take to start is not part of the storm."""
-        for process in self._processes:
-            process.start()
+        # A new interpreter looks for this module along our path, on which pytest does not put the repository.
+        sys.path.insert(0, str(REPOSITORY))
+        try:
+            for process in self._processes:
+                process.start()
+        finally:
+            sys.path.remove(str(REPOSITORY))
         self._ready.wait(START_SECONDS)
 
     def finish(self, seconds: float) -> None:
