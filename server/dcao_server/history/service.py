@@ -1,5 +1,6 @@
 """Reading histories: pages, streams of records, live records, and another policy's view of them."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from dcao_proto import HistoryPage, PolicyChoice, ProblemError, ProblemKind, Record
@@ -7,10 +8,21 @@ from dcao_server.history.codec import decode
 from dcao_server.history.replay import Replay, decisions
 from dcao_server.metrics import Metrics
 from dcao_server.runs.identity import bound, bound_from
-from dcao_server.store.contract import START, HistoryStore, Position, RunKey, StoredRun
+from dcao_server.store.contract import (
+    START,
+    HistoryStore,
+    Position,
+    RunKey,
+    StoredRecord,
+    StoredRun,
+    StoreUnavailableError,
+)
 
 BATCH = 50
 """Records formatted in one go while streaming: 5 ms of CSV, in which no decision is made."""
+
+PAUSES = (0.1, 0.5, 2.0)
+"""Seconds before a read of a stream is tried again."""
 
 
 class HistoryService:
@@ -48,8 +60,7 @@ class HistoryService:
         left = limit
         while left is None or left > 0:
             wanted = BATCH if left is None else min(BATCH, left)
-            with self._metrics.store_call("read"):
-                stored = await self._store.read(key, after, wanted)
+            stored = await self._patient_read(key, after, wanted)
             if stored:
                 yield [decode(record) for record in stored]
                 after = stored[-1].position
@@ -57,6 +68,21 @@ class HistoryService:
                 return
             if left is not None:
                 left -= len(stored)
+
+    async def _patient_read(self, key: RunKey, after: Position, limit: int) -> list[StoredRecord]:
+        """A read that is tried again: a download of minutes must not break for one answer that came too late.
+
+        Raises:
+            StoreUnavailableError: the store stayed away; the download ends in the middle, which the client sees.
+        """
+        for pause in PAUSES:
+            try:
+                with self._metrics.store_call("read"):
+                    return await self._store.read(key, after, limit)
+            except StoreUnavailableError:
+                await asyncio.sleep(pause)
+        with self._metrics.store_call("read"):
+            return await self._store.read(key, after, limit)
 
     def replay(self, run: StoredRun, choice: PolicyChoice) -> AsyncIterator[bytes]:
         """What another policy would have decided at each record, one JSON object a line.

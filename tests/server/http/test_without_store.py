@@ -1,5 +1,6 @@
 """Redis is killed: whoever echoes a state is answered all the same, the others hear when to come back."""
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from dcao_proto.policy import bind
 from dcao_server.app import create_app
 from dcao_server.decisions.availability import FAILURES, PAUSE_SECONDS, Availability
 from dcao_server.settings import Settings
+from dcao_server.store.contract import RunKey
 from tests.components.redis_server import RedisServer
 from tests.server.http.asking import RUN, SPEC, decide, post, problem, put, records, seen, train
 
@@ -77,3 +79,23 @@ def test_a_store_that_fails_again_and_again_is_asked_once_in_a_while() -> None:
     availability.succeeded()
     assert availability.worth_trying()
     assert availability.worth_trying()
+
+
+async def test_a_download_survives_a_restart_of_redis(tmp_path: Path, mortal_redis: RedisServer) -> None:
+    app = create_app(Settings(data=tmp_path, redis_url=mortal_redis.url))
+    async with (
+        app.router.lifespan_context(app),
+        AsyncClient(transport=ASGITransport(app), base_url="http://dcao") as client,
+    ):
+        await put(client)
+        await train(client, *range(200))
+        await asyncio.sleep(1.1)  # the append-only file is on the disk
+        batches = app.state.context.history.batches(RunKey("vision", "resnet"))
+        found = list(await anext(batches))
+        mortal_redis.kill()
+        reading = asyncio.create_task(anext(batches))
+        await asyncio.sleep(0.05)
+        mortal_redis.start()
+        found += await reading
+        found += [record async for batch in batches for record in batch]
+        assert [record.step for record in found] == list(range(200))
