@@ -25,6 +25,11 @@ from dcao_server.store.contract import RunKey
 
 router = APIRouter(tags=["decisions"])
 
+HEALED = {
+    "description": "Only when the store had lost writes: the newest step that it still had, -1 if none. Whoever keeps "
+    "newer records should backfill them.",
+    "schema": {"type": "integer", "minimum": -1},
+}
 _is_name = re.compile(NAME_PATTERN).fullmatch
 
 
@@ -76,7 +81,7 @@ def mount(app: ShortcutApp, context: Context) -> None:
         handler=serve_decision,
         methods=["POST"],
         response_model=Decision,
-        responses=problems(*refusals, *BODY),
+        responses={200: {"headers": {paths.HEALED_AFTER_HEADER: HEALED}}, **problems(*refusals, *BODY)},
         summary="Observe and decide",
         tags=["decisions"],
     )
