@@ -9,6 +9,7 @@ from torch import nn
 
 from dcao_client import DCAO, DcaoError, attach
 from dcao_client.journal import read_journal
+from dcao_client.spectrum import ProbeSettings
 from dcao_experiments.data import load_digits
 from dcao_experiments.models import small_cnn
 from dcao_experiments.training import batches, cross_entropy, train
@@ -238,4 +239,21 @@ def test_the_ragged_last_batch_of_an_epoch_is_not_measured(tmp_path):
     stream[5] = stream[5][0][:20], stream[5][1][:20]
     reports = train(model, optimizer, iter(stream), dcao=control)
     assert [report.step for report in reports if report.probed] == [0, 6, 11]
+    control.finish()
+
+
+def test_a_measurement_without_a_gap_moves_the_learning_rate_only(tmp_path):
+    """Where no gradient may be taken twice, the forward-only sharpness has no second eigenvalue."""
+    model = cnn()
+    optimizer = sgd(model)
+    settings = ProbeSettings(matvec="critical")
+    control = attach(
+        model, optimizer, cross_entropy, probe=settings, overhead=None, policy="edge", run="r", journal_dir=tmp_path
+    )
+    decision = control.step(next(batches(DATA, 64, 1, seed=1)))
+    assert control.spectrum.status == "ok"
+    assert control.spectrum.gamma is None
+    assert "held:gap" in decision.reasons
+    assert decision.momentum == 0.9
+    assert decision.multipliers.lr != 1.0
     control.finish()

@@ -12,16 +12,23 @@ def to_observation(
     applied: Hyperparameters | None = None,
     overhead: float | None = None,
 ) -> Observation:
-    """The wire's observation of a spectrum measured at an optimizer step."""
-    measured = spectrum.status == "ok"
+    """The wire's observation of a spectrum measured at an optimizer step.
+
+    A measurement without a second eigenvalue (the forward-only one) says of the gap that it lies between 0 and ρ: the
+    learning rate may follow, the momentum holds.
+    """
+    measured = spectrum.status == "ok" and spectrum.rho is not None
+    gamma, gamma_bound = spectrum.gamma, spectrum.gamma_bound
+    if measured and gamma is None:
+        gamma, gamma_bound = 0.0, abs(spectrum.rho or 0.0)
     along = spectrum.directional
     return Observation(
         step=step,
         status=spectrum.status,
         rho=spectrum.rho if measured else None,
-        gamma=spectrum.gamma if measured else None,
+        gamma=gamma if measured else None,
         rho_bound=spectrum.rho_bound if measured else None,
-        gamma_bound=spectrum.gamma_bound if measured else None,
+        gamma_bound=gamma_bound if measured else None,
         lambda_min=spectrum.lambda_min,
         batch_sharpness=spectrum.batch_sharpness,
         grad_norm=spectrum.grad_norm,
