@@ -47,8 +47,12 @@ class Walker:
         if connection is None:
             host = urlsplit(self._url)
             connection = _connections[self._url] = http.client.HTTPConnection(host.hostname or "", host.port)
-        connection.request(method, path, json.dumps(body), {"Content-Type": "application/json"})
-        response = connection.getresponse()
+        try:
+            connection.request(method, path, json.dumps(body), {"Content-Type": "application/json"})
+            response = connection.getresponse()
+        except (ConnectionError, http.client.RemoteDisconnected):  # idle for longer than the controller keeps one
+            del _connections[self._url]
+            return self._ask(method, path, body)
         text = response.read()
         if response.status not in (200, 201):
             raise RuntimeError(f"expected a decision, got {response.status}: {text.decode()[:300]}")

@@ -5,6 +5,7 @@ is this pipeline with a law and default parameters.
 """
 
 import math
+import sys
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -24,6 +25,7 @@ from dcao_proto.policy.steadying import in_dead_band, limit_slew
 from dcao_proto.run import RunSpec
 
 SATURATED_AFTER = 10
+LOG_MAX = math.log(sys.float_info.max)  # a state from elsewhere may hold more than any ln ρ
 
 P = TypeVar("P", bound=StageParameters)
 
@@ -88,7 +90,7 @@ def run_pipeline(
         return draft, state
 
     smoothed = params.smoothing > 0 and seen.value > 0 and state.log_rho is not None
-    used_rho = math.exp(state.log_rho) if smoothed and state.log_rho is not None else seen.value
+    used_rho = math.exp(min(state.log_rho, LOG_MAX)) if smoothed and state.log_rho is not None else seen.value
     # Without γ_ref the momentum waits; with a bad γ it holds.
     used_gamma = state.gamma if verdict.gamma else None
     wanted = _apply_laws(draft, params, law, momentum_law, refs, used_rho, used_gamma)

@@ -64,9 +64,15 @@ class BoundPolicy:
         Returns:
             The decision with its new state token and `version + 1`, not yet replayed nor persisted.
         """
+        return self.advance(observation, state, version)[0]
+
+    def advance(self, observation: Observation, state: PolicyState, version: int) -> tuple[Decision, PolicyState]:
+        """`decide`, and the state that its token holds, for those who would decode it next."""
         draft, after = self.policy.decide(self.spec, state, observation, self.params)
         token = join(self.spec_segment, after)
-        return compose(self.spec, observation, draft, policy=self.policy.label, state=token, version=successor(version))
+        version = successor(version)
+        decision = compose(self.spec, observation, draft, policy=self.policy.label, state=token, version=version)
+        return decision, after
 
     def decide_from_token(self, observation: Observation) -> Decision:
         """Like `decide`, from the token and version that the observation echoes; from the start if it echoes none.

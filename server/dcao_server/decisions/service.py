@@ -2,15 +2,13 @@
 
 import time
 from collections.abc import Callable
-from functools import lru_cache
 from typing import NamedTuple
 
 from dcao_proto import DecideRequest, Decision, Observation, ProblemError, ProblemKind
 from dcao_proto.paths import HEALED_AFTER_HEADER
-from dcao_proto.policy import BoundPolicy, InvalidTokenError, PolicyState, UnknownPolicyError
-from dcao_proto.policy.registry import bind_segment
-from dcao_proto.policy.token import decode_state, split
+from dcao_proto.policy import InvalidTokenError
 from dcao_server.decisions.availability import Availability
+from dcao_server.decisions.basis import Basis, basis_of, remember
 from dcao_server.decisions.together import decides_together, gathered, in_force, merged
 from dcao_server.history.codec import decode, encode
 from dcao_server.metrics import DecisionOutcome, Metrics
@@ -32,14 +30,6 @@ ATTEMPTS = 8
 """Times that a decision is made anew because another writer was faster; each time that one has moved on."""
 NOTHING_LEFT = -1
 """Value of the healing header when the store had no step at all: whatever the client keeps is newer."""
-
-
-class Basis(NamedTuple):
-    """What a decision is made from: the policy under the run's specification, its state, and that state's version."""
-
-    policy: BoundPolicy
-    state: PolicyState
-    version: int
 
 
 class Answer(NamedTuple):
@@ -121,7 +111,9 @@ class DecisionService:
 
     def _decide(self, observation: Observation, basis: Basis) -> Decision:
         started = time.perf_counter()
-        decision = basis.policy.decide(observation, basis.state, basis.version)
+        decision, after = basis.policy.advance(observation, basis.state, basis.version)
+        if decision.state is not None:
+            remember(decision.state, after)
         self._metrics.policy_took(time.perf_counter() - started)
         return decision
 
@@ -274,20 +266,3 @@ def _store_needed() -> ProblemError:
         "again, or echo state and version of the last decision, which needs no store",
         headers={"Retry-After": "1"},
     )
-
-
-def basis_of(token: str, version: int) -> Basis:
-    """What a token says.
-
-    Raises:
-        ProblemError: invalid-state; it is damaged, or this controller lacks its policy.
-    """
-    try:
-        spec_segment, state_segment = split(token)
-        return Basis(bind_segment(spec_segment), _known_state(state_segment), version)
-    except (InvalidTokenError, UnknownPolicyError) as error:
-        raise ProblemError(ProblemKind.INVALID_STATE, str(error)) from error
-
-
-_known_state = lru_cache(maxsize=4096)(decode_state)
-"""A state is what its segment says, so nothing can go stale; most come back to the replica that made them."""
