@@ -58,6 +58,8 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         server = request.getfixturevalue("redis_server")
         assert isinstance(server, RedisServer)
         redis_url = server.url
+        with server.client() as client:
+            client.flushall()  # other files' runs may have the same names
     controller = Controller(tmp_path_factory.mktemp("runs"), redis_url=redis_url)
     yield controller.url
     controller.kill()
