@@ -6,19 +6,19 @@ again. That keeps the history in order of step and complete.
 """
 
 import logging
-import random
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import islice
 
+from dcao_client.backlog import backfill_body, merged
 from dcao_client.errors import RefusedError, UnreachableError
 from dcao_client.lineage import Lineage
+from dcao_client.patience import Patience
 from dcao_client.transport import Transport
 from dcao_proto import (
     Attempt,
-    BackfillRequest,
     BackfillResult,
     Decision,
     JournalEntry,
@@ -31,7 +31,6 @@ log = logging.getLogger("dcao")
 
 CHUNK = 200  # entries a backfill call: well below the protocol's 1,000 and a megabyte
 BACKGROUND_TIMEOUT = 5.0  # s; nobody waits for it
-FIRST_RETRY, LAST_RETRY = 0.2, 30.0  # s
 ENDED = ("finished", "failed")
 # Refusals that time, a new key or a backfill mends; every other is for good.
 MENDABLE = ("run-not-found", "unauthenticated", "forbidden", "stale-step", "not-found", "unexpected-answer")
@@ -82,10 +81,8 @@ class Courier:
         self._recovering = False  # what may be lost is in the backlog again
         self._beyond_recovery = 0  # decisions that the store lacks and that we cannot give it
         self._ending: tuple[str, bytes] | None = None
-        self._jitter = random.Random()  # noqa: S311  (not a secret; and never the global generator, which is training's)
+        self._patience = Patience()
         self._request: Request | None = None
-        self._retry_at = 0.0
-        self._failures = 0
         self._wake = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="dcao-courier", daemon=True)
@@ -99,8 +96,8 @@ class Courier:
 
         A run that decides often would otherwise add to the backlog while it is delivered, and never come back.
         """
-        few = not self.backlog or (self._failures == 0 and len(self.backlog) <= CHUNK)
-        return self.refused is None and few and time.monotonic() >= self._retry_at
+        few = not self.backlog or (self._patience.failures == 0 and len(self.backlog) <= CHUNK)
+        return self.refused is None and few and self._patience.over
 
     def ask(self, observation: Observation, deadline: float) -> Decision:
         """The controller's decision, or an exception, within the deadline.
@@ -181,10 +178,10 @@ class Courier:
         return (bool(self.backlog) or self._ending is not None or self._suspicious) and self.refused is None
 
     def _due(self) -> bool:
-        return self._owes() and time.monotonic() >= self._retry_at
+        return self._owes() and self._patience.over
 
     def _pause(self) -> float | None:
-        return max(self._retry_at - time.monotonic(), 0.001) if self._owes() else None
+        return self._patience.left if self._owes() else None
 
     def _serve(self, request: Request) -> None:
         try:
@@ -193,7 +190,7 @@ class Courier:
                     self._register()
                 self._deliver_chunk()
             request.answer = self._ask(request.observation)
-            self._failures = 0
+            self._patience.succeeded()
         except (UnreachableError, RefusedError) as error:
             self._note(error)
             request.error = error
@@ -255,7 +252,7 @@ class Courier:
                 path, body = self._ending
                 self._transport.send("POST", path.format(**self._paths), body, timeout=BACKGROUND_TIMEOUT)
                 self._ending = None
-            self._failures = 0
+            self._patience.succeeded()
         except (UnreachableError, RefusedError) as error:
             self._note(error)
         except Exception as error:  # noqa: BLE001  (see _serve)
@@ -274,12 +271,7 @@ class Courier:
             older = self.backlog[0].decision.attempt < self._lineage.attempt and not self._lineage.confirmed
             attempt = self.backlog[0].decision.attempt if older else self._lineage.attempt
             chunk = [e for e in islice(self.backlog, CHUNK) if not older or e.decision.attempt == attempt]
-        before = [None, *(entry.decision.version for entry in chunk)]
-        entries = tuple(
-            _for_wire(entry, attempt, first=entry.observation.version != version, last=entry is chunk[-1])
-            for version, entry in zip(before, chunk, strict=False)
-        )
-        body = BackfillRequest(entries=entries).wire_json()
+        body = backfill_body(chunk, attempt)
         reply = self._transport.send("POST", BACKFILL.format(**self._paths), body, timeout=BACKGROUND_TIMEOUT)
         result = BackfillResult.model_validate_json(reply.body)
         if result.fenced:
@@ -311,9 +303,9 @@ class Courier:
 
     def _put_back(self, entries: Iterable[JournalEntry]) -> None:
         """Adds acknowledged entries to the backlog again, each once and in order. The lock is held."""
-        by_place = {_place(entry): entry for entry in (*entries, *self.backlog)}
+        together = merged(entries, self.backlog)
         self.backlog.clear()
-        self.backlog.extend(by_place[place] for place in sorted(by_place))
+        self.backlog.extend(together)
         # Whether it helped is asked when they are delivered, and not before: until then they are the oldest again.
         self._recovering = bool(self.backlog)
         self._suspicious = self._recovering
@@ -328,31 +320,7 @@ class Courier:
         self._back_off(error)
 
     def _back_off(self, error: UnreachableError | RefusedError) -> None:
-        """Full jitter between nothing and an exponentially growing pause, or as the controller asked."""
-        if self._failures == 0:
+        if self._patience.failures == 0:
             log.warning("the controller cannot be reached (%s); deciding in-process until it can", error)
-        self._failures += 1
         self._suspicious = True
-        ceiling = min(FIRST_RETRY * 2.0 ** min(self._failures, 20), LAST_RETRY)
-        pause = self._jitter.uniform(FIRST_RETRY / 2, ceiling)
-        asked = error.retry_after if isinstance(error, UnreachableError) else None
-        self._retry_at = time.monotonic() + max(pause, asked or 0.0)
-
-
-def _place(entry: JournalEntry) -> tuple[int, int]:
-    return entry.decision.attempt, entry.decision.step
-
-
-def _for_wire(entry: JournalEntry, attempt: int, *, first: bool, last: bool) -> JournalEntry:
-    """An entry under the attempt that owns it now. The first token says where the chunk begins, the last where it ends;
-    those between follow from them and would be most of its size. After a hole it begins anew."""
-    observation: dict[str, object] = {"attempt": attempt}
-    decision: dict[str, object] = {"attempt": attempt}
-    if not first:
-        observation.update(state=None, version=None)
-    if not last:
-        decision["state"] = None
-    return JournalEntry.model_construct(
-        observation=entry.observation.model_copy(update=observation),
-        decision=entry.decision.model_copy(update=decision),
-    )
+        self._patience.failed(error.retry_after if isinstance(error, UnreachableError) else None)
