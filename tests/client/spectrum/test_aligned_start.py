@@ -1,0 +1,38 @@
+"""At the edge of stability the gradient lies along the top eigenvector; a solve that starts there must not miss λ₂."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dcao_client.spectrum import Probe
+
+SIZE = 200
+
+
+class Quadratic(nn.Module):
+    """½wᵀHw with prescribed eigenvalues, at a point off its top eigenvector by a chosen amount."""
+
+    def __init__(self, off: float, dtype: torch.dtype) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        values = torch.linspace(0.1, 5, SIZE, dtype=torch.float64)
+        values[-2:] = torch.tensor([12.9, 13.3])
+        basis, _ = torch.linalg.qr(torch.randn(SIZE, SIZE, dtype=torch.float64, generator=generator))
+        self.register_buffer("hessian", ((basis * values) @ basis.T).to(dtype))
+        aside = torch.randn(SIZE, dtype=torch.float64, generator=generator) / SIZE**0.5
+        self.w = nn.Parameter((basis[:, -1] + off * aside).to(dtype))
+
+    def forward(self, batch: Tensor) -> Tensor:
+        return 0.5 * self.w @ self.hessian @ self.w
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("off", [0.0, 1e-6, 1e-3, 1e-1])
+def test_a_gradient_along_the_top_eigenvector_does_not_hide_the_gap(off, dtype):
+    """γ is 0.4, cold and warm, to 5 % or within a bound that says so; never ρ itself."""
+    probe = Probe(Quadratic(off, dtype), lambda model, batch: model(batch))
+    for _ in range(3):
+        spectrum = probe.measure(torch.ones(4, 1))
+        assert spectrum.rho == pytest.approx(13.3, rel=0.01)
+        assert abs(spectrum.gamma - 0.4) <= max(0.05 * 0.4, spectrum.gamma_bound)
+        assert spectrum.gamma < 1
