@@ -30,7 +30,7 @@ def file(tmp_path: Path) -> KeyFile:
 
 @pytest.fixture
 async def client(file: KeyFile, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    settings = Settings(data=tmp_path, api_keys_file=file.path, api_keys_refresh_seconds=0.001)
+    settings = Settings(data=tmp_path, api_keys_file=file.path, api_keys_refresh_seconds=1e-9)
     async with client_of(small_app(settings)) as client:
         yield client
 
