@@ -130,7 +130,7 @@ def test_a_silent_controller_costs_the_deadline_once_and_then_nothing(tmp_path):
     """A server that accepts and never answers: the first decision waits 50 ms, the next do not wait at all."""
 
     def hang(request: httpx.Request) -> None:
-        time.sleep(1.0)
+        time.sleep(20.0)
         down(request)
 
     session = Session(
@@ -141,9 +141,10 @@ def test_a_silent_controller_costs_the_deadline_once_and_then_nothing(tmp_path):
         started = time.perf_counter()
         session.decide(observation)
         waits.append(time.perf_counter() - started)
-    assert 0.05 <= waits[0] < 0.05 + 0.05
-    assert max(waits[1:]) < 0.02
-    assert session.stats.longest_wait == pytest.approx(waits[0], abs=0.01)
+    # Far below the 20 s that the answer takes, however busy the machine: benchmarks measure, tests tell apart.
+    assert 0.05 <= waits[0] < 5
+    assert sum(waits[1:]) < 5
+    assert session.stats.in_process == 20
     session.close(timeout=0.1)
     assert list(tmp_path.rglob("silent.jsonl"))
 
