@@ -27,7 +27,7 @@ class Quadratic(nn.Module):
 
 
 def test_last_vectors_that_missed_the_second_eigenvector_do_not_hide_it_for_ever():
-    """Gradient and last vectors all within the top and one dull eigenvector: without fresh noise that space is closed."""
+    """Gradient and last vectors within the top and one dull eigenvector: without fresh noise that space is closed."""
     model = Quadratic(0.0, torch.float64)
     probe = Probe(model, lambda model, batch: model(batch))
     probe.measure(torch.ones(4, 1))
