@@ -17,7 +17,7 @@ def start_vector(
     """A start vector of the kind asked for, or the nearest that exists: warm without history is gradient.
 
     "combined" adds the unit gradient to the last Ritz vectors, each with the sign of its component along the
-    gradient, so that nothing cancels, and a little noise.
+    gradient, so that nothing cancels.
     """
     length = space.norm(gradient)
     if kind == "random" or not length > 0.0:
@@ -25,11 +25,7 @@ def start_vector(
     unit = gradient / length
     if kind == "gradient" or not warm:
         return unit
-    # Without noise a gradient along the top eigenvector and a stale second vector span a closed space, in which a false
-    # gap looks converged, now and in every later measurement that starts from it.
-    total = 0.1 * _random(gradient, generator, space)
-    if kind == "combined":
-        total.add_(unit)
+    total = unit.clone() if kind == "combined" else 0.1 * _random(gradient, generator, space)
     for vector in warm:
         vector = vector.to(unit)
         sign = -1.0 if space.dot(vector, unit) < 0 else 1.0
