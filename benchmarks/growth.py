@@ -1,6 +1,7 @@
 """Growth: does a decision get slower, or memory run away, as histories and fleets grow?
 
     python benchmarks/growth.py [--records 1000,100000,1000000] [--runs 10,1000,10000] [--decisions 3000]
+                                [--stores redis,sqlite] [--exports ndjson,csv,parquet]
 
 Histories of each length lie side by side in one store, and decisions on them are taken in turns, so that whatever
 disturbs the machine disturbs all alike. Then the longest is exported in every format, and the controller's memory is
@@ -61,6 +62,11 @@ async def fill_all(settings: Settings, sizes: dict[RunKey, int], memory: Callabl
     return bytes_each
 
 
+def _several(text: str) -> list[str]:
+    """What an option names, parted by commas; nothing if it is empty."""
+    return [part for part in text.split(",") if part]
+
+
 def rss(pid: int) -> int:
     """Resident bytes of a process."""
     line = next(t for t in Path(f"/proc/{pid}/status").read_text().splitlines() if t.startswith("VmRSS"))
@@ -95,7 +101,7 @@ def histories(
     kind: str, url: str, pid: int, settings: Settings, memory: Callable[[], int], arguments: argparse.Namespace
 ) -> None:
     """Latency and memory by length of the history; then the exports of the longest."""
-    counts = [int(text) for text in arguments.records.split(",")]
+    counts = [int(text) for text in _several(arguments.records)]
     sizes = {RunKey("growth", f"run-{count}"): count for count in counts}
     bytes_each = asyncio.run(fill_all(settings, sizes, memory))
     walkers = {count: Walker(url, key, start=count + 10) for key, count in sizes.items()}
@@ -114,7 +120,7 @@ def histories(
             f"{p50 / base:>12.3f}{bytes_each[key]:>14.0f}"
         )
     print(f"controller after that: {rss(pid) / 2**20:.0f} MiB")
-    for form in ("ndjson", "csv", "parquet"):
+    for form in _several(arguments.exports):
         export(url, pid, max(counts), form)
 
 
@@ -138,7 +144,7 @@ def fleets(kind: str, url: str, pid: int, memory: Callable[[], int], arguments: 
     print(f"\n{kind}: {'runs':>10}{'p50 ms':>10}{'p99 ms':>10}{'scrape s':>10}{'store MiB':>12}{'controller MiB':>16}")
     walkers: list[Walker] = []
     noise = random.Random(0)
-    for count in [int(text) for text in arguments.runs.split(",")]:
+    for count in [int(text) for text in _several(arguments.runs)]:
         while len(walkers) < count:
             walkers.append(Walker(url, RunKey("fleet", f"run-{len(walkers)}"), start=0, create=True))
             walkers[-1].step()
@@ -154,13 +160,8 @@ def fleets(kind: str, url: str, pid: int, memory: Callable[[], int], arguments: 
         )
 
 
-def main() -> None:
-    """Both stores, histories and fleets."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--records", default="1000,100000,1000000")
-    parser.add_argument("--runs", default="10,1000,10000")
-    parser.add_argument("--decisions", type=int, default=3000)
-    arguments = parser.parse_args()
+def on_redis(arguments: argparse.Namespace) -> None:
+    """Histories and fleets in Redis."""
     with redis_server() as (port, _), controller(port, max_records="10000000") as (url, pid, _data):
         settings = Settings(redis_url=f"redis://127.0.0.1:{port}", max_records=10**7, redis_timeout_seconds=30)
         with redis.Redis(port=port) as client:
@@ -170,6 +171,10 @@ def main() -> None:
 
             histories("Redis", url, pid, settings, used, arguments)
             fleets("Redis", url, pid, used, arguments)
+
+
+def on_sqlite(arguments: argparse.Namespace) -> None:
+    """Histories and fleets in the embedded store."""
     with controller(None, max_records="10000000") as (url, pid, data):
 
         def size() -> int:
@@ -178,6 +183,22 @@ def main() -> None:
         settings = Settings(data=data, max_records=10**7)
         histories("SQLite", url, pid, settings, size, arguments)
         fleets("SQLite", url, pid, size, arguments)
+
+
+STORES = {"redis": on_redis, "sqlite": on_sqlite}
+
+
+def main() -> None:
+    """The stores asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records", default="1000,100000,1000000")
+    parser.add_argument("--runs", default="10,1000,10000", help="sizes of fleets; empty: none")
+    parser.add_argument("--decisions", type=int, default=3000)
+    parser.add_argument("--stores", default=",".join(STORES))
+    parser.add_argument("--exports", default="ndjson,csv,parquet", help="formats of the longest history; empty: none")
+    arguments = parser.parse_args()
+    for name in _several(arguments.stores):
+        STORES[name](arguments)
 
 
 if __name__ == "__main__":

@@ -64,6 +64,10 @@ def bounds(found: Ritz, floor: float) -> Bounds:
     # own error.
     below_second = theta[1] - theta[2] - r[2] if k > 2 else 0.0
     second = _kato_temple(r[1], min(below_second, theta[0] - theta[1]), least)
+    if r[1] > max(abs(theta[1]) / 2, least):
+        # θ₂ is the quotient of a dull direction, whose residual is small beside λ₁ because its whole product is. It
+        # says nothing of λ₂, which lies anywhere up to λ₁.
+        second = max(second, theta[0] - theta[1])
     first = _kato_temple(r[0], theta[0] - theta[1] - second, least)
     minimum = _kato_temple(r[-1], theta[-2] - theta[-1] - r[-2], least)
     # Both errors have the same sign, so that of the difference is at most the larger one.

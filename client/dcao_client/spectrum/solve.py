@@ -39,9 +39,10 @@ def scaled(operator: Curvature, s: Tensor | None) -> Matvec:
     return operator.product if s is None else lambda v: operator.product(s * v).mul_(s)
 
 
-# Ritz vectors kept for the next start (bfloat16). Four saved a product on one residual run and none on the others,
-# which their memory is not worth.
-KEPT = 2
+# Ritz vectors kept for the next start (bfloat16): the two that are sought and the one below, see ``starts.LOWER``.
+KEPT = 3
+# Products before a solve with a history may stop: what only its random part contains needs so many to be seen.
+LEAST_WARM = 6
 # Parameters beyond which twenty single-precision vectors (80 bytes each) are no longer a trifle.
 LARGE = 16_000_000
 
@@ -86,7 +87,15 @@ def top(
     kind: StartKind = settings.start if settings.start != "auto" else (WARM if warm else COLD)
     gradient = operator.gradient if s is None else s * operator.gradient
     inexact = isinstance(operator, FiniteDifference) and not operator.central
-    stop = Stop(settings.rho_tol, settings.gamma_tol, settings.gamma_floor, floor=operator.floor, polished=inexact)
+    most = max_basis(operator, settings)
+    stop = Stop(
+        settings.rho_tol,
+        settings.gamma_tol,
+        settings.gamma_floor,
+        floor=operator.floor,
+        polished=inexact,
+        least=min(LEAST_WARM, most or LEAST_WARM) if warm and kind in ("warm", "combined") else 1,
+    )
     start = start_vector(kind, gradient, warm, generator, operator.space)
     if collective is not None:
         broadcast_start(start, collective)
@@ -97,7 +106,7 @@ def top(
         stop=stop,
         generator=generator,
         basis=new_basis(operator, settings),
-        max_basis=max_basis(operator, settings),
+        max_basis=most,
         want=KEPT,
     )
     if inexact and _too_noisy(solve, stop):

@@ -10,6 +10,12 @@ from torch import Tensor
 from dcao_client.spectrum.settings import StartKind
 from dcao_client.spectrum.vectors import Space
 
+# Length of the random part beside unit vectors.
+NOISE = 0.1
+# The last Ritz vectors that are sought again, and the length of those below: the next eigenvector, which may have
+# overtaken the second one since (or, after a solve that missed λ₂, what it was about to find).
+WANTED, LOWER = 2, 0.3
+
 
 def start_vector(
     kind: StartKind, gradient: Tensor, warm: Sequence[Tensor], generator: torch.Generator, space: Space
@@ -17,7 +23,8 @@ def start_vector(
     """A start vector of the kind asked for, or the nearest that exists: warm without history is gradient.
 
     "combined" adds the unit gradient to the last Ritz vectors, each with the sign of its component along the
-    gradient, so that nothing cancels.
+    gradient, so that nothing cancels. Both kinds with a history hold a little of everything (``NOISE``): at the edge of
+    stability the gradient lies along v₁, and what neither it nor the last vectors contain would never be found.
     """
     length = space.norm(gradient)
     if kind == "random" or not length > 0.0:
@@ -25,11 +32,14 @@ def start_vector(
     unit = gradient / length
     if kind == "gradient" or not warm:
         return unit
-    total = unit.clone() if kind == "combined" else 0.1 * _random(gradient, generator, space)
-    for vector in warm:
+    total = NOISE * _random(gradient, generator, space)
+    if kind == "combined":
+        total.add_(unit)
+    for rank, vector in enumerate(warm):
         vector = vector.to(unit)
         sign = -1.0 if space.dot(vector, unit) < 0 else 1.0
-        total.add_(vector, alpha=sign / max(space.norm(vector), torch.finfo(unit.dtype).tiny))
+        share = 1.0 if rank < WANTED else LOWER
+        total.add_(vector, alpha=sign * share / max(space.norm(vector), torch.finfo(unit.dtype).tiny))
     return total
 
 

@@ -12,7 +12,8 @@ class Stop:
     """When the answer is good enough. Fractions as in ProbeSettings; ``gap=False`` asks for λ₁ alone.
 
     ``floor`` is a product's relative error. With ``polished`` the noise of the products does not delay the
-    stop, because an accurate step follows; the bounds reported still contain it.
+    stop, because an accurate step follows; the bounds reported still contain it. ``least`` is the number of Ritz
+    values below which nothing is believed.
     """
 
     rho_tol: float = 1e-2
@@ -21,6 +22,7 @@ class Stop:
     floor: float = 1e-5
     gap: bool = True
     polished: bool = False
+    least: int = 1
 
     def met(self, found: Ritz, error: Bounds) -> bool:
         """Whether both bounds are within the tolerances, and λ₂'s plain residual too.
@@ -29,7 +31,7 @@ class Stop:
         quadratic bound does not notice, the plain residual does.
         """
         top = abs(float(found.values[0]))
-        if error.rho > self.rho_tol * top:
+        if error.rho > self.rho_tol * top or len(found.values) < self.least:
             return False
         if not self.gap:
             return True

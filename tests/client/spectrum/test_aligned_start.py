@@ -36,3 +36,31 @@ def test_a_gradient_along_the_top_eigenvector_does_not_hide_the_gap(off, dtype):
         assert spectrum.rho == pytest.approx(13.3, rel=0.01)
         assert abs(spectrum.gamma - 0.4) <= max(0.05 * 0.4, spectrum.gamma_bound)
         assert spectrum.gamma < 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("off", [0.0, 1e-3])
+@pytest.mark.parametrize("rank", [0, 40, 120], ids=lambda rank: f"stale at {rank}")
+def test_a_stale_second_vector_does_not_close_the_space(rank, off, dtype):
+    """Started from v₁, v₁ and an eigenvector of the bulk, γ is 0.4 and not the distance to the bulk; and so ever after."""
+    model = Quadratic(off, dtype)
+    _, vectors = torch.linalg.eigh(model.hessian.double())
+    probe = Probe(model, lambda model, batch: model(batch))
+    probe.load_state_dict({**probe.state_dict(), "warm": [vectors[:, -1], vectors[:, rank]]})
+    for _ in range(4):
+        spectrum = probe.measure(torch.ones(4, 1))
+        assert spectrum.rho == pytest.approx(13.3, rel=0.01)
+        assert abs(spectrum.gamma - 0.4) <= max(0.01 * 13.3, spectrum.gamma_bound)
+        assert spectrum.gamma < 1
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0])
+def test_a_dull_bulk_does_not_pass_for_the_second_eigenvalue(scale):
+    """With a bulk whose every product is small beside λ₁, a small residual is no sign of convergence."""
+    model = Quadratic(1e-3, torch.float64)
+    values, vectors = torch.linalg.eigh(model.hessian)
+    values[:-2] *= scale / 5
+    model.hessian.copy_((vectors * values) @ vectors.T)
+    spectrum = Probe(model, lambda model, batch: model(batch)).measure(torch.ones(4, 1))
+    assert abs(spectrum.gamma - 0.4) <= max(0.01 * 13.3, spectrum.gamma_bound)
+    assert spectrum.gamma < 1
