@@ -44,7 +44,10 @@ class Message(BaseModel):
         if deep:
             return super().model_copy(update=update, deep=True)
         changed = update or {}
-        return _message(type(self), {**self.__dict__, **changed}, self.__pydantic_fields_set__ | changed.keys())
+        fields_set = self.__pydantic_fields_set__
+        if not changed.keys() <= fields_set:
+            fields_set = fields_set | changed.keys()
+        return _message(type(self), {**self.__dict__, **changed}, fields_set)
 
     def wire(self) -> dict[str, Any]:
         """The JSON object that crosses the wire: fields that are absent are left out."""
@@ -52,7 +55,7 @@ class Message(BaseModel):
 
     def wire_json(self) -> bytes:
         """`wire()` as UTF-8 JSON; floats are written so that reading them gives the same bits."""
-        return self.model_dump_json(exclude_none=True).encode()
+        return self.__pydantic_serializer__.to_json(self, exclude_none=True)  # model_dump_json makes text of the bytes
 
 
 M = TypeVar("M", bound=Message)
@@ -75,6 +78,17 @@ def _plan(cls: type[BaseModel]) -> _Plan:
         frozenset(name for name, field in fields.items() if field.is_required()),
         tuple(factories),
     )
+
+
+def complete(cls: type[M], values: dict[str, Any]) -> M:
+    """A message of values that need no check, every field in the order of the class: half of model_construct's time."""
+    return _message(cls, values, _all_fields(cls))
+
+
+@lru_cache(maxsize=256)
+def _all_fields(cls: type[BaseModel]) -> set[str]:
+    """Shared by complete messages: they are frozen, so nothing adds to it."""
+    return set(cls.model_fields)
 
 
 def _message(cls: type[M], values: dict[str, Any], fields_set: set[str]) -> M:

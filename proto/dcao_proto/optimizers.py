@@ -12,8 +12,6 @@ References:
 import sys
 from typing import Literal
 
-from dcao_proto.hyperparameters import Hyperparameters
-
 OptimizerName = Literal[
     "sgd", "nesterov", "adam", "adamw", "amsgrad", "nadam", "radam", "adamax", "rmsprop", "adagrad", "other"
 ]
@@ -71,10 +69,10 @@ def stability_threshold(optimizer: OptimizerName, momentum: float) -> float | No
     return 2.0 if optimizer == "adagrad" else None
 
 
-def edge_ratio(optimizer: OptimizerName, values: Hyperparameters, rho: float | None) -> float | None:
+def edge_ratio(optimizer: OptimizerName, lr: float, momentum: float, rho: float | None) -> float | None:
     """e = η·ρ/threshold, kept finite; None without a spectrum or a threshold."""
-    threshold = stability_threshold(optimizer, values.momentum)
+    threshold = stability_threshold(optimizer, momentum)
     if rho is None or threshold is None:
         return None
-    ratio = values.lr * (rho / threshold)
+    ratio = lr * (rho / threshold)
     return min(max(ratio, -sys.float_info.max), sys.float_info.max)

@@ -1,7 +1,8 @@
 """From factors to values: base × multiplier, ready to write into an optimizer."""
 
 from dcao_proto.decision import Decision, Regime
-from dcao_proto.hyperparameters import Hyperparameters, Multipliers
+from dcao_proto.hyperparameters import Multipliers
+from dcao_proto.message import complete
 from dcao_proto.observation import Observation
 from dcao_proto.optimizers import edge_ratio, sums_momentum
 from dcao_proto.policy.bounds import clamp
@@ -38,24 +39,27 @@ def compose(
         if f != wanted:
             reasons.append("clamped:lr")
     h = clamp(factors.weight_decay, spec.bounds.weight_decay)
-    values = Hyperparameters.model_construct(lr=base.lr * f, momentum=beta.value, weight_decay=base.weight_decay * h)
-    ratio = edge_ratio(spec.optimizer, values, observation.rho)
-    return Decision.model_construct(
-        attempt=observation.attempt,
-        step=observation.step,
-        lr=values.lr,
-        momentum=values.momentum,
-        weight_decay=values.weight_decay,
-        multipliers=Multipliers.model_construct(lr=f, momentum=beta.multiplier, weight_decay=h),
-        edge_ratio=ratio,
-        regime=draft.regime or regime_of(ratio, observation.rho),
-        reasons=tuple(dict.fromkeys(reasons)),
-        next_probe_in=draft.next_probe_in or spec.probe_interval,
-        action=draft.action,
-        groups=draft.groups,
-        policy=policy,
-        replayed=False,
-        persisted=False,
-        state=state,
-        version=version,
+    lr = base.lr * f
+    ratio = edge_ratio(spec.optimizer, lr, beta.value, observation.rho)
+    return complete(
+        Decision,
+        {
+            "attempt": observation.attempt,
+            "step": observation.step,
+            "lr": lr,
+            "momentum": beta.value,
+            "weight_decay": base.weight_decay * h,
+            "multipliers": complete(Multipliers, {"lr": f, "momentum": beta.multiplier, "weight_decay": h}),
+            "edge_ratio": ratio,
+            "regime": draft.regime or regime_of(ratio, observation.rho),
+            "reasons": tuple(dict.fromkeys(reasons)),
+            "next_probe_in": draft.next_probe_in or spec.probe_interval,
+            "action": draft.action,
+            "groups": draft.groups,
+            "policy": policy,
+            "replayed": False,
+            "persisted": False,
+            "state": state,
+            "version": version,
+        },
     )

@@ -14,6 +14,9 @@ class Verdict(NamedTuple):
     reasons: tuple[str, ...]
 
 
+_PASSED = Verdict(True, True, ())
+
+
 def gate(observation: Observation, params: StageParameters) -> Verdict:
     """Refuses observations without a spectrum and spectra whose Ritz bounds are too wide.
 
@@ -26,4 +29,4 @@ def gate(observation: Observation, params: StageParameters) -> Verdict:
         return Verdict(False, False, ("held:residual",))
     if (observation.gamma_bound or 0.0) > params.gamma_tolerance * observation.gamma:
         return Verdict(True, False, ("held:gap",))
-    return Verdict(True, True, ())
+    return _PASSED

@@ -7,10 +7,10 @@ is this pipeline with a law and default parameters.
 import math
 import sys
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from dcao_proto.hyperparameters import Bounds, Hyperparameters, Multipliers
-from dcao_proto.message import successor
+from dcao_proto.hyperparameters import Bounds, Multipliers
+from dcao_proto.message import complete, successor
 from dcao_proto.observation import Observation
 from dcao_proto.optimizers import edge_ratio
 from dcao_proto.policy.bounds import clamp
@@ -45,74 +45,70 @@ def run_pipeline(
 ) -> tuple[Draft, PolicyState]:
     """One decision of a policy built from stages.
 
+    The stages say what changes in the state; it is applied once, at the end. A stage that reads what an earlier one
+    changed gets it from there.
+
     Returns:
         The factors with their reasons, and the state for the next observation. A function of its arguments only.
     """
-    base = observation.base or spec.base
+    base, bounds = observation.base or spec.base, spec.bounds
     draft = Draft(
-        _within(state.factors, spec.bounds),
+        _within(state.factors, bounds),
         literal_momentum=params.momentum_form == "literal",
         preserve_effective_lr=params.preserve_effective_lr,
     )
-    state = remember(state, observation)
+    changes = remember(state, observation)
     if observation.status == "diverged":
-        return _back_off(draft, state, params, spec.bounds)
-    state = state.model_copy(update={"diverged": 0})
+        return _back_off(draft, state, changes, params, bounds)
+    changes["diverged"] = 0
 
     fingerprint = observation.probe.fingerprint if observation.probe else None
     if fingerprint is not None and fingerprint != state.fingerprint:
         if state.fingerprint is not None:
             draft.reasons.append("recalibrate:fingerprint")
-            state = _forget_curvature(state)
-        state = state.model_copy(update={"fingerprint": fingerprint})
+            changes |= _forgotten_curvature()
+        changes["fingerprint"] = fingerprint
+        state = state.model_copy(update=changes)
 
     verdict = gate(observation, params)
     draft.reasons.extend(verdict.reasons)
     seen, gamma = signal(observation, params, spec.optimizer, base.momentum), observation.gamma
     if not verdict.rho or seen is None or gamma is None:
         draft.regime = "held"
-        return draft, state
-    state = _calibrate(draft, state, params, observation, base, seen.value, gamma)
+        return draft, state.model_copy(update=changes)
+    learned = calibrate(state, params, step=observation.step, rho=seen.value, gamma=gamma, base_lr=base.lr)
+    if learned:
+        if state.calibration and not learned["calibration"]:
+            draft.reasons.append("calibrated")
+        changes |= learned
+        state = state.model_copy(update=changes)
     refs = reference(state, params, base_lr=base.lr, declared_lr=spec.base.lr, threshold=seen.threshold)
 
     log_rho = log_floor(seen.value, refs.rho)
     if is_outlier(log_rho, state, params):
         draft.reasons.append("held:outlier")
         draft.regime = "held"
-        return draft, state.model_copy(update={"outliers": successor(state.outliers)})
+        changes["outliers"] = successor(state.outliers)
+        return draft, state.model_copy(update=changes)
     if state.outliers >= 2:
         draft.reasons.append("regime-change")
-    state = smooth(state, params, log_rho=log_rho, gamma=gamma if verdict.gamma else None)
+    smoothed = smooth(state, params, log_rho=log_rho, gamma=gamma if verdict.gamma else None)
+    changes |= smoothed
     if refs.rho is None:
         calibrating = params.reference not in EDGES or seen.threshold is None
         draft.reasons.append("calibrating" if calibrating else "no-reference")
         draft.regime = "calibrating" if calibrating else "held"
-        return draft, state
+        return draft, state.model_copy(update=changes)
 
-    smoothed = params.smoothing > 0 and seen.value > 0 and state.log_rho is not None
-    used_rho = math.exp(min(state.log_rho, LOG_MAX)) if smoothed and state.log_rho is not None else seen.value
+    by_average = params.smoothing > 0 and seen.value > 0
+    used_rho = math.exp(min(smoothed["log_rho"], LOG_MAX)) if by_average else seen.value
     # Without γ_ref the momentum waits; with a bad γ it holds.
-    used_gamma = state.gamma if verdict.gamma else None
+    used_gamma = smoothed["gamma"] if verdict.gamma else None
     wanted = _apply_laws(draft, params, law, momentum_law, refs, used_rho, used_gamma)
-    in_force = Hyperparameters.model_construct(lr=base.lr * draft.factors.lr, momentum=base.momentum, weight_decay=0.0)
-    edge = edge_ratio(spec.optimizer, in_force, observation.rho)
-    draft.factors = _steady(draft, wanted, params, spec.bounds, far_beyond_edge=(edge or 0.0) > params.fast_edge)
-    return draft, _count_saturation(draft, state, spec.bounds)
-
-
-def _calibrate(
-    draft: Draft,
-    state: PolicyState,
-    params: StageParameters,
-    observation: Observation,
-    base: Hyperparameters,
-    rho: float,
-    gamma: float,
-) -> PolicyState:
-    after = calibrate(state, params, step=observation.step, rho=rho, gamma=gamma, base_lr=base.lr)
-    if state.calibration and not after.calibration:
-        draft.reasons.append("calibrated")
-    return after
+    edge = edge_ratio(spec.optimizer, base.lr * draft.factors.lr, base.momentum, observation.rho)
+    draft.factors = _steady(draft, wanted, params, bounds, far_beyond_edge=(edge or 0.0) > params.fast_edge)
+    changes |= _count_saturation(draft, state, bounds)
+    return draft, state.model_copy(update=changes)
 
 
 def _apply_laws(
@@ -123,7 +119,7 @@ def _apply_laws(
     refs: Reference,
     rho: float,
     gamma: float | None,
-) -> Multipliers:
+) -> tuple[float, float, float]:
     """f, g, h as the laws want them, unbounded."""
     assert refs.rho is not None  # noqa: S101  (the caller returned before otherwise)
     f, elasticity = law(rho, refs.rho, params)
@@ -138,34 +134,59 @@ def _apply_laws(
     elif gamma is not None and params.kappa != 0:
         draft.reasons.append("calibrating:gap")
     h = decay_gain(rho, refs.rho, params.mu, centred=params.weight_decay_form == "centred")
-    return Multipliers.model_construct(lr=f, momentum=g, weight_decay=h)
+    return f, g, h
 
 
 def _steady(
-    draft: Draft, wanted: Multipliers, params: StageParameters, bounds: Bounds, *, far_beyond_edge: bool
+    draft: Draft,
+    wanted: tuple[float, float, float],
+    params: StageParameters,
+    bounds: Bounds,
+    *,
+    far_beyond_edge: bool,
 ) -> Multipliers:
     """Bounds, then dead band, then slew limit, for each factor alike."""
-    steadied: dict[str, float] = {}
-    for name in ("lr", "momentum", "weight_decay"):
-        old, asked = getattr(draft.factors, name), getattr(wanted, name)
-        new = clamp(asked, getattr(bounds, name))
-        if new != asked and name != "momentum":  # the momentum's own limits are reported when it is composed
-            draft.reasons.append(f"clamped:{name}")
-        if in_dead_band(new, old, params.dead_band):
-            draft.reasons.append(f"dead-band:{name}")
-            new = old
-        ratio = params.momentum_slew if name == "momentum" else params.slew
-        limited = limit_slew(new, old, ratio)
-        if limited != new and name == "lr" and new < old and far_beyond_edge:
-            draft.reasons.append("fast:lr")
-            limited = new
-        elif limited != new:
-            draft.reasons.append(f"slew:{name}")
-        steadied[name] = limited
-    return Multipliers(**steadied)
+    old, reasons = draft.factors, draft.reasons
+    f, g, h = wanted
+    band, slew = params.dead_band, params.slew
+    # Validated, because a law from a plug-in may give what is no factor.
+    return Multipliers(
+        lr=_steadied("lr", f, old.lr, bounds.lr, band, slew, reasons, free_to_fall=far_beyond_edge),
+        momentum=_steadied("momentum", g, old.momentum, bounds.momentum, band, params.momentum_slew, reasons),
+        weight_decay=_steadied("weight_decay", h, old.weight_decay, bounds.weight_decay, band, slew, reasons),
+    )
 
 
-def _back_off(draft: Draft, state: PolicyState, params: StageParameters, bounds: Bounds) -> tuple[Draft, PolicyState]:
+def _steadied(
+    name: str,
+    wanted: float,
+    old: float,
+    interval: tuple[float, float],
+    band: float,
+    slew: float | None,
+    reasons: list[str],
+    *,
+    free_to_fall: bool = False,
+) -> float:
+    new = clamp(wanted, interval)
+    if new != wanted and name != "momentum":  # the momentum's own limits are reported when it is composed
+        reasons.append(f"clamped:{name}")
+    if in_dead_band(new, old, band):
+        reasons.append(f"dead-band:{name}")
+        return old
+    limited = limit_slew(new, old, slew)
+    if limited == new:
+        return new
+    if free_to_fall and new < old:
+        reasons.append(f"fast:{name}")
+        return new
+    reasons.append(f"slew:{name}")
+    return limited
+
+
+def _back_off(
+    draft: Draft, state: PolicyState, changes: dict[str, Any], params: StageParameters, bounds: Bounds
+) -> tuple[Draft, PolicyState]:
     """After a divergence: half the learning-rate factor, go back to the last checkpoint, give up after several."""
     diverged = successor(state.diverged)
     halved = clamp(draft.factors.lr / 2, bounds.lr)
@@ -173,33 +194,35 @@ def _back_off(draft: Draft, state: PolicyState, params: StageParameters, bounds:
     draft.reasons.extend(("backoff:diverged", "held:diverged"))
     draft.regime = "diverged"
     draft.action = "stop" if diverged >= params.stop_after else "rollback"
-    return draft, state.model_copy(update={"diverged": diverged, "factors": draft.factors})
+    return draft, state.model_copy(update={**changes, "diverged": diverged, "factors": draft.factors})
 
 
-def _count_saturation(draft: Draft, state: PolicyState, bounds: Bounds) -> PolicyState:
-    pinned = draft.factors.lr in bounds.lr and bounds.lr[0] < bounds.lr[1]
+def _count_saturation(draft: Draft, state: PolicyState, bounds: Bounds) -> dict[str, Any]:
+    low, high = bounds.lr
+    pinned = draft.factors.lr in (low, high) and low < high
     at_bound = successor(state.at_bound) if pinned else 0
     if at_bound >= SATURATED_AFTER:
         draft.reasons.append("warn:saturated")
-    return state.model_copy(
-        update={
-            "at_bound": at_bound,
-            "at_bound_total": successor(state.at_bound_total) if pinned else state.at_bound_total,
-            "factors": draft.factors,
-        }
-    )
+    return {
+        "at_bound": at_bound,
+        "at_bound_total": successor(state.at_bound_total) if pinned else state.at_bound_total,
+        "factors": draft.factors,
+    }
 
 
 def _within(factors: Multipliers, bounds: Bounds) -> Multipliers:
     """The factors in force; a state from elsewhere cannot bring factors that the run's bounds forbid."""
-    return Multipliers.model_construct(
-        lr=clamp(factors.lr, bounds.lr),
-        momentum=clamp(factors.momentum, bounds.momentum),
-        weight_decay=clamp(factors.weight_decay, bounds.weight_decay),
+    return complete(
+        Multipliers,
+        {
+            "lr": clamp(factors.lr, bounds.lr),
+            "momentum": clamp(factors.momentum, bounds.momentum),
+            "weight_decay": clamp(factors.weight_decay, bounds.weight_decay),
+        },
     )
 
 
-def _forget_curvature(state: PolicyState) -> PolicyState:
+def _forgotten_curvature() -> dict[str, Any]:
     """References, averages and window belong to a fingerprint; the factors in force stay where they are."""
     forgotten = PolicyState()
     fields = (
@@ -213,4 +236,4 @@ def _forget_curvature(state: PolicyState) -> PolicyState:
         "outliers",
         "rho",
     )
-    return state.model_copy(update={name: getattr(forgotten, name) for name in fields})
+    return {name: getattr(forgotten, name) for name in fields}

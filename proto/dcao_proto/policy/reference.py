@@ -7,7 +7,7 @@ as "too sharp". `schedule` scales the reference with the edge; `edge` is the edg
 
 import math
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dcao_proto.observation import Observation
 from dcao_proto.optimizers import OptimizerName, stability_threshold, stochastic_threshold
@@ -54,8 +54,8 @@ class Reference(NamedTuple):
 
 def calibrate(
     state: PolicyState, params: StageParameters, *, step: int, rho: float, gamma: float, base_lr: float
-) -> PolicyState:
-    """Collects (ρ, γ) until the references that are not given can be taken from them.
+) -> dict[str, Any]:
+    """What (ρ, γ) changes in the state: they are collected until the references that are not given can be taken.
 
     Probes before `warmup_steps` and those with ρ ≤ 0 do not count. The last `calibration_probes` must agree within
     `calibration_spread` in ln ρ; a curvature that never settles is taken as it is after four times as many.
@@ -64,21 +64,19 @@ def calibrate(
     gamma_ref = params.gamma_ref or state.gamma_ref
     known = params.reference in EDGES or rho_ref is not None
     if (known and gamma_ref is not None) or step < params.warmup_steps or rho <= 0:
-        return state
+        return {}
     calibration = (*state.calibration, (rho, gamma))[-4 * params.calibration_probes :]
     recent = calibration[-params.calibration_probes :]
     spread = math.log(max(r for r, _ in recent)) - math.log(min(r for r, _ in recent))
     settled = len(recent) == params.calibration_probes and spread <= params.calibration_spread
     if not settled and len(calibration) < min(4 * params.calibration_probes, 64):
-        return state.model_copy(update={"calibration": calibration[-64:]})
-    return state.model_copy(
-        update={
-            "calibration": (),
-            "rho_ref": rho_ref or _representable(median(r for r, _ in recent)),
-            "gamma_ref": gamma_ref or _representable(median(g for _, g in recent)),
-            "lr_ref": base_lr if state.lr_ref is None else state.lr_ref,
-        }
-    )
+        return {"calibration": calibration[-64:]}
+    return {
+        "calibration": (),
+        "rho_ref": rho_ref or _representable(median(r for r, _ in recent)),
+        "gamma_ref": gamma_ref or _representable(median(g for _, g in recent)),
+        "lr_ref": base_lr if state.lr_ref is None else state.lr_ref,
+    }
 
 
 def reference(

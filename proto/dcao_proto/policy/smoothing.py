@@ -5,9 +5,10 @@ outlier is held; the third in a row is a change of regime and is believed.
 """
 
 import math
-from statistics import median
+from collections.abc import Sequence
+from typing import Any
 
-from dcao_proto.message import successor
+from dcao_proto.message import complete, successor
 from dcao_proto.observation import Observation
 from dcao_proto.policy.parameters import StageParameters
 from dcao_proto.policy.state import WINDOW, PolicyState, Statistics
@@ -26,14 +27,21 @@ def is_outlier(log_rho: float, state: PolicyState, params: StageParameters) -> b
     """Hampel's test on ln ρ against the last nine; needs five of them and lets the third outlier in a row pass."""
     if not params.reject_outliers or len(state.window) < 5 or state.outliers >= 2:
         return False
-    centre = median(state.window)
-    deviation = MAD_TO_SIGMA * median(abs(x - centre) for x in state.window)
+    centre = _median(state.window)
+    deviation = MAD_TO_SIGMA * _median([abs(x - centre) for x in state.window])
     # 10 %: below that a jump is within the tolerance to which ρ is measured.
     return abs(log_rho - centre) > max(3 * deviation, 0.1)
 
 
-def smooth(state: PolicyState, params: StageParameters, *, log_rho: float, gamma: float | None) -> PolicyState:
-    """Adds an accepted ln ρ, and γ if it is good, to the averages. After a change of regime the averages start anew."""
+def _median(values: Sequence[float]) -> float:
+    """statistics.median of at least one value, without its checks, which take longer than nine values do."""
+    ordered = sorted(values)
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+
+
+def smooth(state: PolicyState, params: StageParameters, *, log_rho: float, gamma: float | None) -> dict[str, Any]:
+    """What an accepted ln ρ, and γ if it is good, make of the averages. After a change of regime they start anew."""
     fresh = state.outliers >= 2
     past = params.smoothing
     mean = log_rho if fresh or state.log_rho is None else past * state.log_rho + (1 - past) * log_rho
@@ -41,27 +49,27 @@ def smooth(state: PolicyState, params: StageParameters, *, log_rho: float, gamma
     if gamma is not None:
         gap = gamma if fresh or gap is None else past * gap + (1 - past) * gamma
     window = (log_rho,) if fresh else (*state.window, log_rho)[-WINDOW:]
-    return state.model_copy(update={"log_rho": mean, "gamma": gap, "window": window, "outliers": 0})
+    return {"log_rho": mean, "gamma": gap, "window": window, "outliers": 0}
 
 
 def update_statistics(statistics: Statistics, value: float) -> Statistics:
     """Exponentially weighted mean and variance (West 1979, incremental form); saturates instead of overflowing."""
     if statistics.count == 0:
-        return Statistics.model_construct(mean=value, variance=0.0, count=1)
+        return complete(Statistics, {"mean": value, "variance": 0.0, "count": 1})
     gain = max(1 - STATISTICS_DECAY, 1 / (statistics.count + 1))
     delta = value - statistics.mean
     mean = statistics.mean + gain * delta
     variance = (1 - gain) * (statistics.variance + gain * delta * delta)
     if not (math.isfinite(mean) and math.isfinite(variance)):
         return statistics
-    return Statistics.model_construct(mean=mean, variance=variance, count=successor(statistics.count))
+    return complete(Statistics, {"mean": mean, "variance": variance, "count": successor(statistics.count)})
 
 
-def remember(state: PolicyState, observation: Observation) -> PolicyState:
-    """What every observation leaves in the state, used or not: its step and the running statistics."""
-    update: dict[str, object] = {"step": observation.step}
+def remember(state: PolicyState, observation: Observation) -> dict[str, Any]:
+    """What every observation changes in the state, used or not: its step and the running statistics."""
+    changes: dict[str, Any] = {"step": observation.step}
     if observation.loss is not None:
-        update["loss"] = update_statistics(state.loss, observation.loss)
+        changes["loss"] = update_statistics(state.loss, observation.loss)
     if observation.rho is not None:
-        update["rho"] = update_statistics(state.rho, observation.rho)
-    return state.model_copy(update=update)
+        changes["rho"] = update_statistics(state.rho, observation.rho)
+    return changes

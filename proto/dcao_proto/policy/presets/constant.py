@@ -22,7 +22,7 @@ def _decide(
         draft.regime, draft.action = "diverged", "rollback"
     elif observation.status != "ok":
         draft.regime = "held"
-    return draft, remember(state, observation)
+    return draft, state.model_copy(update=remember(state, observation))
 
 
 CONSTANT = Policy("constant", 1, ConstantParameters, _decide, "Leaves every value at its base.")
