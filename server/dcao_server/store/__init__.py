@@ -23,6 +23,7 @@ def create_store(settings: Settings) -> HistoryStore:
         connect(settings),
         connect(settings, blocking=True),
         open_lane(settings),
+        open_lane(settings),
         retention_seconds=round(settings.retention_days * 86_400),
         max_records=settings.max_records,
     )

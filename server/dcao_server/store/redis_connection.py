@@ -41,7 +41,7 @@ def connect(settings: Settings, *, blocking: bool = False) -> Any:
 
 
 def open_lane(settings: Settings) -> Lane | None:
-    """The shared connection of the hot path; None for a cluster, where every run may be on another node."""
+    """A connection that calls share; None for a cluster, where every run may be on another node."""
     url = _url(settings)
     if url.scheme.endswith("+cluster"):
         return None

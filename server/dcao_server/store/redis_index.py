@@ -1,12 +1,17 @@
 """The indexes in Redis: which projects and runs there are, which of them observe, and how often what occurred."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from dcao_server.store import keys
 from dcao_server.store.contract import RunKey
+from dcao_server.store.redis_bulk import Bulk, Command, few
 from dcao_server.store.redis_errors import guarded
+
+MEMBERS = 4
+"""Members that one ZADD sets: it is one of `redis_bulk.AT_ONCE` commands of a pipeline."""
 
 
 class RedisIndex:
@@ -14,11 +19,13 @@ class RedisIndex:
 
     Args:
         client: a redis-py client.
+        bulk: for the writes of the background.
         retention_seconds: lifetime of a run's counts.
     """
 
-    def __init__(self, client: Any, retention_seconds: int) -> None:
+    def __init__(self, client: Any, bulk: Bulk, retention_seconds: int) -> None:
         self._client = client
+        self._bulk = bulk
         self._retention = retention_seconds
 
     async def add(self, key: RunKey, created_at: float) -> None:
@@ -30,21 +37,26 @@ class RedisIndex:
 
     @guarded
     async def write(self, heard: dict[RunKey, float], counts: dict[RunKey, Counter[str]]) -> None:
-        """When runs were last heard of, and what occurred in each since the last call, in one pipeline."""
-        pipe = self._client.pipeline(transaction=False)
-        projects: dict[str, dict[str, float]] = {}
-        for key, now in heard.items():
-            projects.setdefault(key.project, {})[key.run] = now
-        for project, scores in projects.items():
-            pipe.zadd(keys.active_index(project), scores, gt=True)
-            # A crash may have left a run out of the index of runs; NX keeps the entry that is there.
-            pipe.zadd(keys.runs_index(project), scores, nx=True)
-            pipe.sadd(keys.PROJECTS, project)
+        """When runs were last heard of, and what occurred in each since the last call: no decision waits for it."""
+        await self._bulk.send_all(chain(self._times(heard), self._occurrences(counts)))
+
+    def _times(self, heard: dict[RunKey, float]) -> Iterator[Command]:
+        projects: dict[str, list[tuple[float, str]]] = {}
+        for (project, run), now in heard.items():
+            projects.setdefault(project, []).append((now, run))
+        for project, runs in projects.items():
+            yield "SADD", keys.PROJECTS, project
+            for some in few(runs, MEMBERS):
+                scores = [part for now, run in some for part in (repr(now), run)]
+                yield "ZADD", keys.active_index(project), "GT", *scores
+                # A crash may have left a run out of the index of runs; NX keeps the entry that is there.
+                yield "ZADD", keys.runs_index(project), "NX", *scores
+
+    def _occurrences(self, counts: dict[RunKey, Counter[str]]) -> Iterator[Command]:
         for key, names in counts.items():
             for name, count in names.items():
-                pipe.hincrby(keys.counts(key), name, count)
-            pipe.expire(keys.counts(key), self._retention)
-        await pipe.execute()
+                yield "HINCRBY", keys.counts(key), name, count
+            yield "EXPIRE", keys.counts(key), self._retention
 
     async def projects(self) -> list[str]:
         """From the set of projects."""

@@ -1,14 +1,15 @@
 """One connection to Redis that all requests share: each writes when it likes, replies come in the order of the writes.
 
-Only decisions travel on it. redis-py lends a whole connection to each call, which costs 40–55 µs of the controller's
-core; this costs 8–11 µs (`benchmarks/load.py`, docs/decisions/0010), a quarter of a whole decision. It never sends
-anything twice: when the connection breaks, everything that waits fails, and the store's caller decides.
+Decisions have one to themselves; what is read and counted for the metrics has another. redis-py lends a whole
+connection to each call, which costs 40–55 µs of the controller's core; this costs 8–11 µs (`benchmarks/load.py`,
+docs/decisions/0010), a quarter of a whole decision. It never sends anything twice: when the connection breaks,
+everything that waits fails, and the store's caller decides.
 """
 
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 import hiredis
@@ -63,6 +64,31 @@ class Lane:
         except ReadOnlyError:
             protocol.fail(RedisConnectionError("the Redis we talk to has become a replica"))  # look for the new master
             raise
+
+    async def execute_all(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """The replies to commands that are written together.
+
+        Raises:
+            redis.exceptions.RedisError: the first that one of them met.
+        """
+        if not commands:
+            return []
+        protocol = self._protocol
+        if protocol is None or protocol.broken:
+            protocol = await self._connected()
+        waiting = [protocol.send(parts) for parts in commands]
+        try:
+            await waiting[-1]  # replies come in order: when the last is here, all are
+            return [future.result() for future in waiting]
+        except ReadOnlyError:
+            protocol.fail(RedisConnectionError("the Redis we talk to has become a replica"))
+            raise
+        finally:
+            for future in waiting:
+                if not future.done():
+                    future.cancel()  # our caller has gone
+                elif not future.cancelled():
+                    future.exception()  # seen, so that asyncio does not complain of those that nobody asked for
 
     async def aclose(self) -> None:
         """Closes the connection; what still waits fails."""

@@ -3,11 +3,8 @@
 from typing import Any
 
 from dcao_server.store import keys
-from dcao_server.store.contract import ENDED, Position, RunKey, StoredRecord, StoredRun
+from dcao_server.store.contract import Position, RunKey, StoredRecord, StoredRun
 from dcao_server.store.redis_rows import parse_attempts, parse_entries, parse_run
-
-AT_ONCE = 20
-"""Live runs read with one pipeline: its replies are parsed in one go, a millisecond in which no decision is made."""
 
 
 class RedisReader:
@@ -84,52 +81,6 @@ class RedisReader:
         for key in wanted:
             pipe.hget(keys.meta(key), "a")
         return [None if attempt is None else int(attempt) for attempt in await pipe.execute()]
-
-    async def live(self, since: float, limit: int) -> list[tuple[StoredRun, StoredRecord | None]]:
-        """Runs that observed something since a time and have not ended, newest first, with their newest record."""
-        projects = await self.projects()
-        if not projects:
-            return []
-        pipe = self._client.pipeline(transaction=False)
-        for project in projects:
-            pipe.zrevrangebyscore(keys.active_index(project), "+inf", repr(since), start=0, num=limit, withscores=True)
-        scored = [
-            (float(score), RunKey(project, name.decode()))
-            for project, entries in zip(projects, await pipe.execute(), strict=True)
-            for name, score in entries
-        ]
-        wanted = [key for _, key in sorted(scored, reverse=True)[:limit]]
-        found: list[tuple[StoredRun, StoredRecord | None]] = []
-        for begin in range(0, len(wanted), AT_ONCE):
-            runs = await self.get_many(wanted[begin : begin + AT_ONCE])
-            found.extend(await self._with_newest([run for run in runs if run is not None and run.status not in ENDED]))
-        return found
-
-    async def _with_newest(self, runs: list[StoredRun]) -> list[tuple[StoredRun, StoredRecord | None]]:
-        if not runs:
-            return []
-        pipe = self._client.pipeline(transaction=False)
-        for run in runs:
-            pipe.xrevrange(keys.history(run.key, run.attempt), "+", "-", count=1)
-            pipe.hgetall(keys.counts(run.key))
-        replies = await pipe.execute()
-        return [
-            (
-                run._replace(counts={name.decode(): int(count) for name, count in counts.items()}),
-                parse_entries(run.attempt, entries)[0] if entries else None,
-            )
-            for run, entries, counts in zip(runs, replies[::2], replies[1::2], strict=True)
-        ]
-
-    async def count_live(self, since: float) -> int:
-        """Entries of the index of active runs since a time."""
-        projects = await self.projects()
-        if not projects:
-            return 0
-        pipe = self._client.pipeline(transaction=False)
-        for project in projects:
-            pipe.zcount(keys.active_index(project), repr(since), "+inf")
-        return sum(await pipe.execute())
 
     async def projects(self) -> list[str]:
         """Projects that have or had runs, in order of name."""

@@ -42,3 +42,15 @@ def parse_entries(attempt: int, entries: Any) -> list[StoredRecord]:
         StoredRecord(attempt, int(entry_id.split(b"-")[0]), fields[b"d"] if isinstance(fields, dict) else fields[1])
         for entry_id, fields in entries
     ]
+
+
+def places(reply: list[Any]) -> tuple[int, int | None]:
+    """Version, or owning attempt, and last step in a script's reply."""
+    version = reply[1] if len(reply) > 1 else 0
+    last = reply[2] if len(reply) > 2 else -1
+    return version, None if last < 0 else last
+
+
+def texts(reply: list[Any]) -> tuple[str, bytes]:
+    """State and payload in a script's reply."""
+    return (reply[3].decode() if len(reply) > 3 else ""), (reply[4] if len(reply) > 4 else b"")

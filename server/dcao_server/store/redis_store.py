@@ -23,12 +23,14 @@ from dcao_server.store.contract import (
     StoredRun,
     StoredStatus,
 )
+from dcao_server.store.redis_bulk import Bulk
 from dcao_server.store.redis_connection import release
 from dcao_server.store.redis_errors import guarded
 from dcao_server.store.redis_index import RedisIndex
 from dcao_server.store.redis_lane import Lane
+from dcao_server.store.redis_live import RedisLive
 from dcao_server.store.redis_reading import RedisReader
-from dcao_server.store.redis_rows import parse_attempts
+from dcao_server.store.redis_rows import parse_attempts, places, texts
 from dcao_server.store.redis_scripts import Script
 from dcao_server.store.redis_tail import Tail
 from dcao_server.store.tally import Tally
@@ -41,6 +43,7 @@ class RedisStore:
         client: for everything that answers at once.
         blocking: for the one connection that waits for news.
         lane: for decisions; the client itself if None.
+        calm: for what the metrics read and count; the client itself if None.
         retention_seconds: lifetime of a run and of each history after its last write.
         max_records: cap of one attempt's history, about: Redis trims whole nodes of some 100 entries.
     """
@@ -48,20 +51,27 @@ class RedisStore:
     kind = "redis"
 
     def __init__(
-        self, client: Any, blocking: Any, lane: Lane | None = None, *, retention_seconds: int, max_records: int
+        self,
+        client: Any,
+        blocking: Any,
+        lane: Lane | None = None,
+        calm: Lane | None = None,
+        *,
+        retention_seconds: int,
+        max_records: int,
     ) -> None:
-        self._client = client
-        self._blocking = blocking
+        self._client, self._blocking, self._lane = client, blocking, lane
         self._retention = retention_seconds
         self._max_records = max_records
-        self._lane = lane
         self._hot = client.execute_command if lane is None else lane.execute
         self._append, self._gather = Script(self._hot, "append"), Script(self._hot, "gather")
-        calm = client.execute_command
-        self._backfill, self._create = Script(calm, "backfill"), Script(calm, "create")
-        self._delete, self._end, self._restart = Script(calm, "delete"), Script(calm, "end"), Script(calm, "restart")
+        cold = client.execute_command
+        self._backfill, self._create = Script(cold, "backfill"), Script(cold, "create")
+        self._delete, self._end, self._restart = Script(cold, "delete"), Script(cold, "end"), Script(cold, "restart")
         self._reader = RedisReader(client)
-        self._index = RedisIndex(client, retention_seconds)
+        self._bulk = Bulk(client, calm)
+        self._live = RedisLive(self._bulk)
+        self._index = RedisIndex(client, self._bulk, retention_seconds)
         self._tally = Tally(self._index.write)
         self._tail = Tail(blocking, self._reader)
 
@@ -75,6 +85,7 @@ class RedisStore:
         await self._tally.stop()
         if self._lane is not None:
             await self._lane.aclose()
+        await self._bulk.aclose()
         await release(self._client)
         await release(self._blocking)
 
@@ -194,7 +205,7 @@ class RedisStore:
             return AppendResult(Outcome.APPENDED, successor(item.version), item.step, item.state)
         if code == 3:
             self._tally.heard(key, item.now)
-        return AppendResult(Outcome(code), *_places(reply), *_texts(reply))
+        return AppendResult(Outcome(code), *places(reply), *texts(reply))
 
     @guarded
     async def gather(self, key: RunKey, item: Contribution) -> Gathering:
@@ -216,9 +227,9 @@ class RedisStore:
         )
         outcome = Outcome(reply[0])
         if outcome is not Outcome.READY:
-            return Gathering(outcome, *_places(reply), *_texts(reply))
+            return Gathering(outcome, *places(reply), *texts(reply))
         pairs = [(reply[i].decode(), reply[i + 1]) for i in range(4, len(reply), 2)]
-        return Gathering(outcome, *_places(reply), reply[3].decode(), observations=tuple(sorted(pairs)))
+        return Gathering(outcome, *places(reply), reply[3].decode(), observations=tuple(sorted(pairs)))
 
     @guarded
     async def backfill(self, key: RunKey, batch: Backfill) -> BackfillOutcome:
@@ -257,12 +268,12 @@ class RedisStore:
     async def live(self, since: float, limit: int) -> list[tuple[StoredRun, StoredRecord | None]]:
         """From the index of active runs, a few at a time."""
         await self._tally.flush()
-        return await self._reader.live(since, limit)
+        return await self._live.live(since, limit)
 
     @guarded
     async def count_live(self, since: float) -> int:
         """From the index of active runs."""
-        return await self._reader.count_live(since)
+        return await self._live.count_live(since)
 
     def tally(self, key: RunKey, names: Iterable[str]) -> None:
         """Remembered, and added in the background."""
@@ -287,13 +298,3 @@ class RedisStore:
     async def index(self, project: str) -> list[str]:
         """The whole index, by name."""
         return await self._index.runs(project)
-
-
-def _places(reply: list[Any]) -> tuple[int, int | None]:
-    version = reply[1] if len(reply) > 1 else 0
-    last = reply[2] if len(reply) > 2 else -1
-    return version, None if last < 0 else last
-
-
-def _texts(reply: list[Any]) -> tuple[str, bytes]:
-    return (reply[3].decode() if len(reply) > 3 else ""), (reply[4] if len(reply) > 4 else b"")

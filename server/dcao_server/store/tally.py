@@ -28,6 +28,8 @@ class Tally:
         self._heard: dict[RunKey, float] = {}
         self._counts: dict[RunKey, Counter[str]] = {}
         self._task: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+        self._flushing = asyncio.Lock()
 
     def heard(self, key: RunKey, now: float) -> None:
         """The run observed something at `now`, in seconds since the epoch."""
@@ -53,32 +55,34 @@ class Tally:
         self._task = asyncio.create_task(self._run(), name="tally")
 
     async def stop(self) -> None:
-        """Flushes a last time and ends."""
+        """Flushes a last time and ends; a flush that is under way is not interrupted, or its counts would be lost."""
+        self._stopping.set()
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await self._task
         with contextlib.suppress(StoreUnavailableError):
             await self.flush()
 
     async def flush(self) -> None:
-        """Tells the store what it does not know yet.
+        """Tells the store what it does not know yet; when it returns, what was counted before the call is there.
 
         Raises:
             StoreUnavailableError: it cannot be told now.
         """
-        if not self._heard and not self._counts:
-            return
-        heard, self._heard = self._heard, {}
-        counts, self._counts = self._counts, {}
-        try:
-            await self._flush(heard, counts)
-        except BaseException:
-            self._heard = heard | self._heard
-            raise
+        async with self._flushing:
+            if not self._heard and not self._counts:
+                return
+            heard, self._heard = self._heard, {}
+            counts, self._counts = self._counts, {}
+            try:
+                await self._flush(heard, counts)
+            except BaseException:
+                self._heard = heard | self._heard
+                raise
 
     async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(FLUSH_SECONDS)
+        while not self._stopping.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FLUSH_SECONDS):
+                    await self._stopping.wait()
             with contextlib.suppress(StoreUnavailableError):
                 await self.flush()

@@ -1,0 +1,66 @@
+"""Commands by the thousand that no decision has to wait for: a few at a time, over a connection of their own.
+
+Redis serves one command after the other and a whole pipeline before it turns to the next connection, so the length of
+a pipeline is what a decision may have to wait, there and for the event loop here, which packs it and takes its replies
+apart. Between two of ours both are free.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, TypeVar
+
+from dcao_server.store.redis_lane import Lane
+
+Command = tuple[Any, ...]
+T = TypeVar("T")
+
+AT_ONCE = 16
+"""Commands sent together: some 40 µs of Redis's time."""
+
+
+class Bulk:
+    """Sends what is not urgent.
+
+    Args:
+        client: a redis-py client, used when there is no lane.
+        lane: a connection of its own; None for a cluster.
+    """
+
+    def __init__(self, client: Any, lane: Lane | None) -> None:
+        self._client = client
+        self._lane = lane
+
+    async def send(self, commands: Sequence[Command]) -> list[Any]:
+        """The replies to commands that are sent together, as Redis gave them or as redis-py arranged them.
+
+        Raises:
+            redis.exceptions.RedisError: one of them failed; some may have taken effect.
+        """
+        if self._lane is not None:
+            return await self._lane.execute_all(commands)
+        pipe = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipe.execute_command(*command)
+        replies: list[Any] = await pipe.execute()
+        return replies
+
+    async def send_all(self, commands: Iterable[Command]) -> None:
+        """Any number of them, a few at a time; replies are dropped.
+
+        Raises:
+            redis.exceptions.RedisError: one of them failed; those after it were not sent.
+        """
+        for some in few(commands, AT_ONCE):
+            await self.send(some)
+
+    async def aclose(self) -> None:
+        """Closes the connection of its own."""
+        if self._lane is not None:
+            await self._lane.aclose()
+
+
+def few(items: Iterable[T], count: int) -> Iterator[list[T]]:
+    """The items in lists of `count`, the last one shorter."""
+    iterator = iter(items)
+    while some := list(islice(iterator, count)):
+        yield some

@@ -1,0 +1,116 @@
+"""Reading the live runs from Redis, a few at a time, while decisions go on."""
+
+import heapq
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+from dcao_server.store import keys
+from dcao_server.store.contract import ENDED, RunKey, StoredRecord, StoredRun
+from dcao_server.store.redis_bulk import Bulk, Command, few
+from dcao_server.store.redis_rows import parse_entries, parse_run
+
+RUNS_AT_ONCE = 4
+"""Runs read with one pipeline: 40 µs of Redis's time, and as long for the event loop to take the replies apart."""
+
+LiveRun = tuple[StoredRun, StoredRecord | None]
+
+
+class RedisLive:
+    """Reads live runs. Each is consistent by itself, up to a decision made while it is read.
+
+    Args:
+        bulk: the connection.
+    """
+
+    def __init__(self, bulk: Bulk) -> None:
+        self._bulk = bulk
+        self._attempts: dict[RunKey, int] = {}
+        """Which attempt owned each run when it was last read: its history is asked for before its meta is known."""
+
+    async def live(self, since: float, limit: int) -> list[LiveRun]:
+        """Runs that observed something since a time and have not ended, newest first, with their newest record."""
+        found: list[LiveRun] = []
+        for some in few(islice(_newest_first(await self._active(since, limit)), limit), RUNS_AT_ONCE):
+            found.extend(await self._read(some))
+        self._attempts = {run.key: run.attempt for run, _ in found}
+        return found
+
+    async def count_live(self, since: float) -> int:
+        """Entries of the index of active runs since a time."""
+        return sum(
+            [
+                (await self._bulk.send([("ZCOUNT", keys.active_index(project), repr(since), "+inf")]))[0]
+                for project in await self._projects()
+            ]
+        )
+
+    async def _active(self, since: float, limit: int) -> list[tuple[str, list[Any]]]:
+        """Each project's part of the index: names and scores in turn, newest first."""
+        found = []
+        for project in await self._projects():
+            index = keys.active_index(project)
+            command = ("ZREVRANGEBYSCORE", index, "+inf", repr(since), "WITHSCORES", "LIMIT", 0, limit)
+            found.append((project, (await self._bulk.send([command]))[0]))
+        return found
+
+    async def _projects(self) -> list[str]:
+        (names,) = await self._bulk.send([("SMEMBERS", keys.PROJECTS)])
+        return sorted(name.decode() for name in names)
+
+    async def _read(self, wanted: list[RunKey]) -> list[LiveRun]:
+        """One round trip; a second one for the runs whose attempt is another than we thought."""
+        attempts = [self._attempts.get(key, 1) for key in wanted]
+        found = await self._ask(wanted, attempts)
+        runs = {}
+        for key, attempt, (run, newest) in zip(wanted, attempts, found, strict=True):
+            if run is None or run.status in ENDED:
+                continue
+            if run.attempt != attempt:
+                ((run, newest),) = await self._ask([key], [run.attempt])
+            if run is not None:
+                runs[key] = run, newest
+        return list(runs.values())
+
+    async def _ask(
+        self, wanted: list[RunKey], attempts: list[int]
+    ) -> list[tuple[StoredRun | None, StoredRecord | None]]:
+        commands: list[Command] = []
+        for key, attempt in zip(wanted, attempts, strict=True):
+            history = keys.history(key, attempt)
+            commands += [
+                ("HGETALL", keys.meta(key)),
+                ("XLEN", history),
+                ("XREVRANGE", history, "+", "-", "COUNT", 1),
+                ("HGETALL", keys.counts(key)),
+            ]
+        replies = iter(await self._bulk.send(commands))
+        return [_parsed(key, attempt, *islice(replies, 4)) for key, attempt in zip(wanted, attempts, strict=True)]
+
+
+def _parsed(
+    key: RunKey, attempt: int, meta: Any, decisions: int, entries: Any, counts: Any
+) -> tuple[StoredRun | None, StoredRecord | None]:
+    run = parse_run(key, _mapping(meta), decisions)
+    if run is None:
+        return None, None
+    named = {name.decode(): int(count) for name, count in _mapping(counts).items()}
+    return run._replace(counts=named), parse_entries(attempt, entries)[0] if entries else None
+
+
+def _mapping(reply: Any) -> dict[bytes, bytes]:
+    """A hash: redis-py makes a dict of it, a lane gives names and values in turn."""
+    return reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
+
+
+def _newest_first(projects: Iterable[tuple[str, list[Any]]]) -> Iterator[RunKey]:
+    """The projects' runs merged as they are asked for: to sort a thousand at once would hold the event loop up."""
+    merged = heapq.merge(*(_scored(project, reply) for project, reply in projects), reverse=True)
+    return (key for _, key in merged)
+
+
+def _scored(project: str, reply: list[Any]) -> Iterator[tuple[float, RunKey]]:
+    """Names with scores: redis-py makes pairs of them, a lane gives them in turn."""
+    pairs = reply if reply and not isinstance(reply[0], bytes) else zip(reply[::2], reply[1::2], strict=True)
+    for name, score in pairs:
+        yield float(score), RunKey(project, name.decode())
