@@ -82,7 +82,7 @@ class FiniteDifference:
         total: Tensor | None = None
         for index, weight in enumerate(self.problem.weights):
             kinks = self.kinks[index]
-            if kinks is None:
+            if kinks is None or not (first or kinks.tape):
                 value, gradients = self.problem.first_order(index)
             else:
                 with kinks.recording() if first else kinks.replaying():

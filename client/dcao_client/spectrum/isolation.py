@@ -6,7 +6,7 @@ import contextlib
 import functools
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -64,23 +64,37 @@ def freeze_randomness(seed: int) -> None:
     """Seed every global generator; only inside ``isolated``, where they are given back afterwards.
 
     One seed before each forward makes dropout and stochastic depth one fixed function, without which no two
-    products are of the same operator (62 % apart at dropout 0.2).
+    products are of the same operator (62 % apart at dropout 0.2). ``torch.manual_seed`` is not used: a device that is
+    not in use yet would remember the seed until it is, and start the training's own draws from it.
     """
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
+    for seed_all, _, _ in _accelerators():
+        seed_all(seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)
 
 
+def _accelerators() -> list[tuple[Callable[[int], None], Callable[[], Any], Callable[[Any], None]]]:
+    """How to seed, read and write the generators of every kind of device in use."""
+    kinds = [m for m in (torch.cuda, torch.xpu) if m.is_initialized()]
+    found = [(m.manual_seed_all, m.get_rng_state_all, m.set_rng_state_all) for m in kinds]
+    if torch.backends.mps.is_available():
+        found.append((torch.mps.manual_seed, torch.mps.get_rng_state, torch.mps.set_rng_state))
+    return found
+
+
 @contextlib.contextmanager
 def _generators_restored() -> Iterator[None]:
-    python, legacy = random.getstate(), np.random.get_state()
-    cuda = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    python, legacy, here = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
+    devices = [(write, read()) for _, read, write in _accelerators()]
     try:
-        with torch.random.fork_rng(devices=cuda):
-            yield
+        yield
     finally:
         random.setstate(python)
         np.random.set_state(legacy)
+        torch.default_generator.set_state(here)
+        for write, state in devices:
+            write(state)
 
 
 @contextlib.contextmanager

@@ -42,7 +42,7 @@ def test_a_gradient_along_the_top_eigenvector_does_not_hide_the_gap(off, dtype):
 @pytest.mark.parametrize("off", [0.0, 1e-3])
 @pytest.mark.parametrize("rank", [0, 40, 120], ids=lambda rank: f"stale at {rank}")
 def test_a_stale_second_vector_does_not_close_the_space(rank, off, dtype):
-    """Started from v₁, v₁ and an eigenvector of the bulk, γ is 0.4 and not the distance to the bulk; and so ever after."""
+    """Started from v₁, v₁ and an eigenvector of the bulk, γ is 0.4, not the distance to the bulk; and ever after."""
     model = Quadratic(off, dtype)
     _, vectors = torch.linalg.eigh(model.hessian.double())
     probe = Probe(model, lambda model, batch: model(batch))
