@@ -1,11 +1,12 @@
 """What a decision is made from, as a state token says it."""
 
+from collections import OrderedDict
 from typing import NamedTuple
 
 from dcao_proto import ProblemError, ProblemKind
 from dcao_proto.policy import BoundPolicy, InvalidTokenError, PolicyState, UnknownPolicyError
 from dcao_proto.policy.registry import bind_segment
-from dcao_proto.policy.token import PREFIX, decode_state, split
+from dcao_proto.policy.token import decode_state, split
 
 
 class Basis(NamedTuple):
@@ -22,38 +23,51 @@ def basis_of(token: str, version: int) -> Basis:
     Raises:
         ProblemError: invalid-state; it is damaged, or this controller lacks its policy.
     """
+    issued = _issued.take(token)
+    if issued is not None:
+        return Basis(issued.policy, issued.state, version)
     try:
         spec_segment, state_segment = split(token)
-        state = _states.take(f"{PREFIX}.{spec_segment}.{state_segment}") or decode_state(state_segment)
-        return Basis(bind_segment(spec_segment), state, version)
+        return Basis(bind_segment(spec_segment), decode_state(state_segment), version)
     except (InvalidTokenError, UnknownPolicyError) as error:
         raise ProblemError(ProblemKind.INVALID_STATE, str(error)) from error
 
 
-class _States:
-    """States that this replica has just given out, by their tokens: most come back to it, and need not be decoded.
+class _Issued(NamedTuple):
+    """A token that this replica has given out, and what it says."""
 
-    A state is what its token says, so nothing can go stale; a token that is not here is decoded.
+    token: str
+    policy: BoundPolicy
+    state: PolicyState
+
+
+class _IssuedTokens:
+    """The tokens just given out: most come back to this replica, and need not be checked and decoded again.
+
+    A state is what its token says, so nothing can go stale; a token that is not here is decoded. They are kept by
+    their ends (the checksum and some of the state), and compared whole: the hash of a whole one takes a microsecond.
     """
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._states: dict[str, PolicyState] = {}
+        self._issued: OrderedDict[str, _Issued] = OrderedDict()
 
-    def put(self, token: str, state: PolicyState) -> None:
-        """Keeps a state, in place of the oldest one."""
-        if len(self._states) >= self._size:
-            del self._states[next(iter(self._states))]
-        self._states[token] = state
+    def put(self, issued: _Issued) -> None:
+        """Keeps a token, in place of the oldest one."""
+        if len(self._issued) >= self._size:
+            self._issued.popitem(last=False)
+        self._issued[issued.token[-END:]] = issued
 
-    def take(self, token: str) -> PolicyState | None:
-        """The state; it is no longer kept, since a token comes back once as a rule."""
-        return self._states.pop(token, None)
-
-
-_states = _States(4096)
+    def take(self, token: str) -> _Issued | None:
+        """What is known of it; it is no longer kept, since a token comes back once as a rule."""
+        issued = self._issued.pop(token[-END:], None)
+        return issued if issued is not None and issued.token == token else None
 
 
-def remember(token: str, state: PolicyState) -> None:
-    """A token was given out; this is its state."""
-    _states.put(token.rpartition(".")[0], state)
+END = 24  # characters of a token
+_issued = _IssuedTokens(4096)
+
+
+def remember(token: str, policy: BoundPolicy, state: PolicyState) -> None:
+    """A token was given out; this is what it says."""
+    _issued.put(_Issued(token, policy, state))

@@ -113,7 +113,7 @@ class DecisionService:
         started = time.perf_counter()
         decision, after = basis.policy.advance(observation, basis.state, basis.version)
         if decision.state is not None:
-            remember(decision.state, after)
+            remember(decision.state, basis.policy, after)
         self._metrics.policy_took(time.perf_counter() - started)
         return decision
 

@@ -25,8 +25,9 @@ from dcao_server.store.contract import StoredRecord
 SCHEMA = 1
 DEVIATES, BACKFILLED = 1, 2
 
-_VALUES = operator.attrgetter("lr", "momentum", "weight_decay")
-_PROBE = operator.attrgetter("matvecs", "seconds", "overhead", "examples", "fingerprint")
+# Of a message's __dict__: attribute by attribute takes twice as long.
+_VALUES = operator.itemgetter("lr", "momentum", "weight_decay")
+_PROBE = operator.itemgetter("matvecs", "seconds", "overhead", "examples", "fingerprint")
 _OBSERVATION = (
     "status",
     "rho",
@@ -52,8 +53,8 @@ _DECISION = (
     "policy",
     "version",
 )
-_observation_fields = operator.attrgetter(*_OBSERVATION)
-_decision_fields = operator.attrgetter(*_DECISION)
+_observation_fields = operator.itemgetter(*_OBSERVATION)
+_decision_fields = operator.itemgetter(*_DECISION)
 
 
 def encode(
@@ -72,14 +73,14 @@ def encode(
             SCHEMA,
             recorded_at,
             (DEVIATES if deviates else 0) | (BACKFILLED if backfilled else 0),
-            _observation_fields(observation),
-            None if base is None else _VALUES(base),
-            None if applied is None else _VALUES(applied),
-            None if probe is None else _PROBE(probe),
+            _observation_fields(observation.__dict__),
+            None if base is None else _VALUES(base.__dict__),
+            None if applied is None else _VALUES(applied.__dict__),
+            None if probe is None else _PROBE(probe.__dict__),
             None if directional is None else (directional.slope, directional.curvature),
             None if groups is None else [(g.name, g.slope, g.curvature) for g in groups],
-            _decision_fields(decision),
-            _VALUES(decision.multipliers),
+            _decision_fields(decision.__dict__),
+            _VALUES(decision.multipliers.__dict__),
             None if decision.groups is None else [(g.name, g.multiplier) for g in decision.groups],
         )
     )
