@@ -76,19 +76,11 @@ class Lane:
         protocol = self._protocol
         if protocol is None or protocol.broken:
             protocol = await self._connected()
-        waiting = [protocol.send(parts) for parts in commands]
         try:
-            await waiting[-1]  # replies come in order: when the last is here, all are
-            return [future.result() for future in waiting]
+            return await protocol.send_all(commands)
         except ReadOnlyError:
             protocol.fail(RedisConnectionError("the Redis we talk to has become a replica"))
             raise
-        finally:
-            for future in waiting:
-                if not future.done():
-                    future.cancel()  # our caller has gone
-                elif not future.cancelled():
-                    future.exception()  # seen, so that asyncio does not complain of those that nobody asked for
 
     async def aclose(self) -> None:
         """Closes the connection; what still waits fails."""
@@ -139,6 +131,29 @@ class Lane:
         return made
 
 
+class _Together:
+    """Takes the place of a future for each of some commands, and settles the one future that their sender awaits."""
+
+    def __init__(self, future: "asyncio.Future[list[Any]]", count: int) -> None:
+        self._future = future
+        self._count = count
+        self._replies: list[Any] = []
+
+    def done(self) -> bool:
+        """Whether nobody waits any more."""
+        return self._future.done()
+
+    def set_result(self, reply: Any) -> None:
+        """One command's reply."""
+        self._replies.append(reply)
+        if len(self._replies) == self._count:
+            self._future.set_result(self._replies)
+
+    def set_exception(self, error: Exception) -> None:
+        """One command failed: the sender hears of it at once, the replies after it are dropped."""
+        self._future.set_exception(error)
+
+
 class _Replies(asyncio.Protocol):
     """Pairs replies with the futures that wait for them, oldest first."""
 
@@ -147,7 +162,7 @@ class _Replies(asyncio.Protocol):
         self._loop = loop
         self._timeout = timeout
         self._reader = hiredis.Reader()
-        self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._waiting: deque[tuple[asyncio.Future[Any] | _Together, float]] = deque()
         self._transport: asyncio.Transport | None = None
         self._watch: asyncio.TimerHandle | None = None
 
@@ -168,6 +183,20 @@ class _Replies(asyncio.Protocol):
         if self._watch is None:
             self._watch = self._loop.call_later(self._timeout, self._check)
         self._transport.write(command)
+        return future
+
+    def send_all(self, commands: Sequence[tuple[Any, ...]]) -> "asyncio.Future[list[Any]]":
+        """Writes commands in one go; the future holds all their replies, or the first error among them."""
+        future = self._loop.create_future()
+        if self.broken or self._transport is None:
+            future.set_exception(RedisConnectionError("the connection to Redis is closed"))
+            return future
+        packed = b"".join([hiredis.pack_command(parts) for parts in commands])
+        replies = _Together(future, len(commands))
+        self._waiting.extend([(replies, self._loop.time() + self._timeout)] * len(commands))
+        if self._watch is None:
+            self._watch = self._loop.call_later(self._timeout, self._check)
+        self._transport.write(packed)
         return future
 
     def data_received(self, data: bytes) -> None:
