@@ -7,9 +7,8 @@ from torch import Tensor
 
 from dcao_client.spectrum.vectors import Space, partial_inner
 
-# Rows per allocation: few enough that neither an early stop nor a restart wastes much; short rows are multiplied faster
-# together, and waste little.
-SLAB, SHORT_SLAB, SHORT = 2, 8, 1 << 18
+# Rows per allocation: few enough that neither an early stop nor a restart wastes much.
+SLAB = 2
 # Columns rotated at once by a restart: small enough to need no second basis, large enough for a matrix
 # product.
 BLOCK = 1 << 16
@@ -30,11 +29,15 @@ class Basis:
         device: torch.device,
         work: torch.dtype,
         space: Space | None = None,
+        slab: int = SLAB,
     ) -> None:
-        """Rows of local length ``n``; ``space`` completes inner products when vectors are sharded over ranks."""
+        """Rows of local length ``n``; ``space`` completes inner products when vectors are sharded over ranks.
+
+        ``slab`` rows are allocated together and multiplied together.
+        """
         self.n, self.dtype, self.device, self.work = n, dtype, device, work
         self.space = space if space is not None else Space(n)
-        self.slab = SLAB if n > SHORT else SHORT_SLAB
+        self.slab = slab
         self.slabs: list[Tensor] = []
         self.count = 0
         self.peak_bytes = 0
