@@ -1,10 +1,12 @@
 """`GET /metrics` and `GET /metrics/runs`, in the text format that the scraper asks for."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
+from starlette.responses import StreamingResponse
 
 from dcao_proto import paths
 from dcao_server.metrics.run_exposition import CONTENT_TYPE
@@ -31,7 +33,15 @@ def metrics_router(metrics: Metrics, runs: RunMetrics) -> APIRouter:
     @router.get(paths.RUN_METRICS, response_class=Response, summary="Metrics of the live runs, for Prometheus")
     async def run_metrics() -> Response:
         with metrics.store_call("live"):
-            body = await runs.text()
-        return Response(body, headers={"content-type": CONTENT_TYPE})
+            body = await runs.pieces()
+        length = str(sum(map(len, body)))
+        return StreamingResponse(_one_by_one(body), headers={"content-type": CONTENT_TYPE, "content-length": length})
 
     return router
+
+
+async def _one_by_one(pieces: Sequence[bytes]) -> AsyncIterator[bytes]:
+    """The event loop's other work between each two: to write megabytes at once would keep it for a millisecond."""
+    for piece in pieces:
+        yield piece
+        await asyncio.sleep(0)

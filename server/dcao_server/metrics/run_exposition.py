@@ -6,7 +6,7 @@ take 40 ms of CPU here and three times as long in the library, without the time 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from dcao_server.metrics.run_families import (
@@ -23,7 +23,8 @@ from dcao_server.metrics.run_snapshot import RunSnapshot
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 REGIMES = ("calibrating", "flat", "stable", "edge", "unstable", "diverged", "held", "pending")
-_FAMILY_COUNT = len(FAMILIES) + 3  # info, decisions, reasons
+RUNS_IN_A_PIECE = 1000
+"""Runs whose lines of one family are joined at once: 50 µs."""
 
 
 class RunLines(NamedTuple):
@@ -97,12 +98,16 @@ def fleet_text(fleet: Fleet) -> str:
     )
 
 
-def joined(runs: Sequence[RunLines]) -> Iterable[str]:
-    """The text in pieces, each family together as the format demands; a piece for each family."""
-    for index in range(_FAMILY_COUNT):
-        body = "".join([run.lines[index] for run in runs])
-        if body:
-            yield HEADERS[index] + body
+def pieces(runs: Sequence[RunLines]) -> Iterator[bytes]:
+    """The text in pieces of some 80 kB at most, each family together as the format demands."""
+    for index, header in enumerate(HEADERS):
+        opened = False
+        for begin in range(0, len(runs), RUNS_IN_A_PIECE):
+            body = "".join([run.lines[index] for run in runs[begin : begin + RUNS_IN_A_PIECE]])
+            if body:
+                # Apart: the header is not ASCII, and a join with it would copy all that is.
+                yield body.encode() if opened else header.encode() + body.encode()
+                opened = True
 
 
 def _escaped(text: str) -> str:

@@ -1,8 +1,8 @@
 """The live runs' metrics: read from the store at a scrape, kept for a moment, rendered a slice at a time.
 
-Rendering happens on the event loop in slices of half a millisecond, and not in a thread: a thread that computes keeps
-the interpreter lock for 5 ms at a time, as long as a decision may take in all (`benchmarks/scrape.py` measures both).
-A run that did not change since the last scrape is not rendered again.
+Rendering happens on the event loop in slices of a tenth of a millisecond, and not in a thread: a thread that computes
+keeps the interpreter lock for 5 ms at a time, ten times as long as a decision takes in all (`benchmarks/scrape.py`
+measures both). A run that did not change since the last scrape is not rendered again.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import Protocol
 
 import structlog
 
-from dcao_server.metrics.run_exposition import Fleet, RunLines, fleet_text, joined, run_lines
+from dcao_server.metrics.run_exposition import Fleet, RunLines, fleet_text, pieces, run_lines
 from dcao_server.metrics.run_snapshot import snapshot
 from dcao_server.store.contract import RunKey, StoredRecord, StoredRun
 
@@ -53,7 +53,7 @@ class RunMetrics:
         max_runs: int = 1000,
         window_seconds: float = 3600.0,
         cache_seconds: float = 1.0,
-        slice_seconds: float = 0.0005,
+        slice_seconds: float = 0.0001,
     ) -> None:
         self._store = store
         self._is_stale = is_stale
@@ -62,11 +62,19 @@ class RunMetrics:
         self._cache_seconds = cache_seconds
         self._slice = slice_seconds
         self._memo: dict[RunKey, tuple[Hashable, RunLines | None]] = {}
-        self._body = b""
+        self._body: tuple[bytes, ...] = ()
         self._fresh_until = float("-inf")
         self._lock = asyncio.Lock()
 
     async def text(self) -> bytes:
+        """The exposition in one.
+
+        Raises:
+            StoreUnavailableError: as `pieces`.
+        """
+        return b"".join(await self.pieces())
+
+    async def pieces(self) -> tuple[bytes, ...]:
         """The exposition. One scrape reads the store, those that come meanwhile wait for it.
 
         Raises:
@@ -78,27 +86,24 @@ class RunMetrics:
                 self._fresh_until = time.monotonic() + self._cache_seconds
             return self._body
 
-    async def _collect(self) -> bytes:
+    async def _collect(self) -> tuple[bytes, ...]:
         started, now = time.perf_counter(), time.time()
         found = await self._store.live(now - self._window, self._max_runs)
         live = await self._store.count_live(now - self._window) if len(found) >= self._max_runs else len(found)
         kept = [run for run in found if run[0].status not in ENDED]
         rendered = await self._render(kept, now)
-        pieces = [
-            fleet_text(
-                Fleet(
-                    regimes=Counter(run.regime for run in rendered),
-                    dropped=max(0, live - len(found)),
-                    unreadable=len(kept) - len(rendered),
-                    collect_seconds=time.perf_counter() - started,
-                    collected_at=now,
-                )
-            ).encode()
-        ]
-        for piece in joined(rendered):
-            pieces.append(piece.encode())
+        fleet = Fleet(
+            regimes=Counter(run.regime for run in rendered),
+            dropped=max(0, live - len(found)),
+            unreadable=len(kept) - len(rendered),
+            collect_seconds=time.perf_counter() - started,
+            collected_at=now,
+        )
+        body = [fleet_text(fleet).encode()]
+        for piece in pieces(rendered):
+            body.append(piece)
             await asyncio.sleep(0)
-        return b"".join(pieces)
+        return tuple(body)
 
     async def _render(self, runs: Sequence[LiveRun], now: float) -> list[RunLines]:
         """The lines of each run; None of those that cannot be read."""
