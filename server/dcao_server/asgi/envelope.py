@@ -14,7 +14,7 @@ from dcao_proto.problem import PROBLEM_MEDIA_TYPE, ProblemError, ProblemKind
 from dcao_server.asgi.access import audit_change, log_answer, wanted
 from dcao_server.asgi.body import BACKFILL, check_body, counted
 from dcao_server.asgi.context import request_id_of
-from dcao_server.asgi.headers import completed
+from dcao_server.asgi.headers import Header, completed
 from dcao_server.asgi.lifecycle import Lifecycle
 from dcao_server.asgi.problems import INTERNAL_DETAIL, problem_body
 from dcao_server.security.guard import Guard
@@ -59,7 +59,7 @@ class Envelope:
         except Exception as error:
             if answer.status:
                 raise  # half an answer is out: the server closes the connection, which is how HTTP/1.1 says so
-            await answer.problem(error if isinstance(error, ProblemError) else _internal(error))
+            await answer.problem(as_problem(error))
         if answer.status:
             audit_change(self._guard.trail, scope, answer.status, key, request_id)
             if wanted(self._access_log, answer.status):
@@ -85,13 +85,22 @@ class _Answer:
 
     async def problem(self, error: ProblemError) -> None:
         body = problem_body(error, self._request_id)
-        own = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in error.headers.items()]
-        own.append((b"content-type", PROBLEM_MEDIA_TYPE.encode()))
-        own.append((b"content-length", str(len(body)).encode()))
-        await self({"type": "http.response.start", "status": error.kind.status, "headers": own})
+        headers = problem_headers(error, body)
+        await self({"type": "http.response.start", "status": error.kind.status, "headers": headers})
         await self({"type": "http.response.body", "body": body})
 
 
-def _internal(error: Exception) -> ProblemError:
+def as_problem(error: Exception) -> ProblemError:
+    """What to answer for what was raised; what is no problem document is logged with its trace."""
+    if isinstance(error, ProblemError):
+        return error
     _log.error("request failed", exc_info=error)
     return ProblemError(ProblemKind.INTERNAL, INTERNAL_DETAIL)
+
+
+def problem_headers(error: ProblemError, body: bytes) -> list[Header]:
+    """A problem document's own headers, to be completed."""
+    own = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in error.headers.items()]
+    own.append((b"content-type", PROBLEM_MEDIA_TYPE.encode()))
+    own.append((b"content-length", str(len(body)).encode()))
+    return own

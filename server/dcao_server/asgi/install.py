@@ -23,7 +23,8 @@ from dcao_server.settings import Settings
 def install(app: FastAPI, settings: Settings) -> Lifecycle:
     """Completes an application that has its routes, before it serves.
 
-    Sets `app.state.lifecycle`, which `/readyz` and event streams read, and wraps the application's lifespan.
+    Sets `app.state.lifecycle`, which `/readyz` and event streams read, and `app.state.guard`; wraps the application's
+    lifespan.
 
     Raises:
         SettingsError: these settings must not serve; see `check_exposure`.
@@ -43,6 +44,7 @@ def install(app: FastAPI, settings: Settings) -> Lifecycle:
         trail,
         protect_metrics=settings.protect_metrics,
     )
+    app.state.guard = guard
     app.add_middleware(Envelope, settings=settings, guard=guard, lifecycle=lifecycle)
     inner = app.router.lifespan_context
 

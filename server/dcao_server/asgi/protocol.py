@@ -70,12 +70,12 @@ class LimitedProtocol(HttpToolsProtocol):
                 self._refuse_headers()
                 return
         self.overdue_at = self.loop.time() + self.settings.body_seconds
-        super().on_headers_complete()
+        self.start_request()
 
     def on_body(self, body: bytes) -> None:
         """Drops the body of a request that was refused with its headers."""
         if not self.transport.is_closing():
-            super().on_body(body)
+            self.take_body(body)
 
     def on_message_complete(self) -> None:
         """The request is here; the next one starts to count with its first byte."""
@@ -83,7 +83,21 @@ class LimitedProtocol(HttpToolsProtocol):
         self._received = 0
         self._in_headers = True
         if not self.transport.is_closing():
-            super().on_message_complete()
+            self.end_request()
+
+    # What becomes of a request that is within the limits: it is uvicorn's.
+
+    def start_request(self) -> None:
+        """The headers are complete."""
+        super().on_headers_complete()
+
+    def take_body(self, body: bytes) -> None:
+        """A part of the body came."""
+        super().on_body(body)
+
+    def end_request(self) -> None:
+        """The body is complete."""
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP at all gets a problem document too."""

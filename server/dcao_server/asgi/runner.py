@@ -14,8 +14,9 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
+from dcao_server.asgi.direct import DirectProtocol
 from dcao_server.asgi.lifecycle import Lifecycle
-from dcao_server.asgi.protocol import SWEEP_SECONDS, LimitedProtocol, close_overdue
+from dcao_server.asgi.protocol import SWEEP_SECONDS, close_overdue
 from dcao_server.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -85,8 +86,10 @@ class ControllerServer(uvicorn.Server):
 
 
 def uvicorn_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
-    """uvicorn's settings from ours."""
-    protocol = type("ControllerProtocol", (LimitedProtocol,), {"settings": settings})
+    """uvicorn's settings from ours; an application's `direct` route is answered by the protocol itself."""
+    protocol = type(
+        "ControllerProtocol", (DirectProtocol,), {"settings": settings, "route": getattr(app, "direct", None)}
+    )
     return uvicorn.Config(
         app,
         host=settings.host,

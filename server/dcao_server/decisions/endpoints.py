@@ -17,6 +17,7 @@ from dcao_proto import (
 )
 from dcao_proto.message import NAME_PATTERN
 from dcao_proto.problem import FieldError
+from dcao_server.asgi.direct_route import GuardedRoute
 from dcao_server.context import Context, Ctx
 from dcao_server.decisions.hot_route import HotRoute, ShortcutApp, parse
 from dcao_server.responses import answer, problems
@@ -65,10 +66,12 @@ async def backfill(key: Key, request: BackfillRequest) -> BackfillResult:
 def mount(app: ShortcutApp, context: Context) -> None:
     """Adds the hot routes, and the shortcut to the hottest."""
 
-    async def serve_decision(scope: Scope, body: bytes) -> tuple[bytes, dict[str, str] | None]:
-        key = _key(scope)
-        decision, headers = await context.decisions.decide(key, parse(Observation, body))
+    async def decided(names: tuple[str, ...], body: bytes) -> tuple[bytes, dict[str, str] | None]:
+        decision, headers = await context.decisions.decide(RunKey(*names), parse(Observation, body))
         return decision.wire_json(), headers
+
+    async def serve_decision(scope: Scope, body: bytes) -> tuple[bytes, dict[str, str] | None]:
+        return await decided(_key(scope), body)
 
     async def serve_backfill(scope: Scope, body: bytes) -> tuple[bytes, dict[str, str] | None]:
         key = _key(scope)
@@ -87,6 +90,14 @@ def mount(app: ShortcutApp, context: Context) -> None:
     )
     app.router.routes.insert(0, route)
     app.hot = route
+    app.direct = GuardedRoute(
+        paths.DECISIONS,
+        decided,
+        guard=app.state.guard,
+        lifecycle=context.lifecycle,
+        metrics=context.metrics,
+        settings=context.settings,
+    )
     app.router.routes.append(
         HotRoute(
             paths.BACKFILL,

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from dcao_proto import ProblemError, ProblemKind, paths
 from dcao_proto.message import Message
 from dcao_proto.problem import FieldError
+from dcao_server.asgi.direct import DirectRoute
 
 T = TypeVar("T", bound=Message)
 Handler = Callable[[Scope, bytes], Awaitable[tuple[bytes, dict[str, str] | None]]]
@@ -54,6 +55,8 @@ class ShortcutApp(FastAPI):
     """
 
     hot: HotRoute | None = None
+    direct: DirectRoute | None = None
+    """The same route for the runner's protocol, which passes ASGI by too; what is unusual still comes by ASGI."""
     _shortcut: ASGIApp | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
