@@ -71,19 +71,23 @@ def create_app(settings: Settings | None = None, *, store: HistoryStore | None =
     app.state.context = context
     for router in (runs.router, decisions.router, history.router, policies.router, health.router):
         app.include_router(router)
-    app.include_router(metrics_router(metrics, _run_metrics(settings, store)))
+    app.include_router(metrics_router(metrics, _run_metrics(settings, store, metrics)))
     app.include_router(page_router())
     decisions.mount(app, context)
     describe(app)
     return app
 
 
-def _run_metrics(settings: Settings, store: HistoryStore) -> RunMetrics:
+def _run_metrics(settings: Settings, store: HistoryStore, metrics: Metrics) -> RunMetrics:
     def is_stale(run: StoredRun, now: float) -> bool:
         return status_of(run, now, factor=settings.stale_factor, floor=settings.stale_floor_seconds) == "stale"
 
     return RunMetrics(
-        store, is_stale, max_runs=settings.run_metrics_max, window_seconds=settings.run_metrics_window_seconds
+        store,
+        is_stale,
+        max_runs=settings.run_metrics_max,
+        window_seconds=settings.run_metrics_window_seconds,
+        in_progress=metrics.requests_in_progress,
     )
 
 

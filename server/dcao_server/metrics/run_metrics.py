@@ -1,8 +1,8 @@
 """The live runs' metrics: read from the store at a scrape, kept for a moment, rendered a slice at a time.
 
-Rendering happens on the event loop in slices of a tenth of a millisecond, and not in a thread: a thread that computes
-keeps the interpreter lock for 5 ms at a time, ten times as long as a decision takes in all (`benchmarks/scrape.py`
-measures both). A run that did not change since the last scrape is not rendered again.
+Rendering happens on the event loop in slices of a tenth of a millisecond, between requests, and not in a thread: a
+thread that computes keeps the interpreter lock for 5 ms at a time, ten times as long as a decision takes in all
+(`benchmarks/scrape.py` measures both). A run that did not change since the last scrape is not rendered again.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from typing import Protocol
 import structlog
 
 from dcao_server.metrics.run_exposition import Fleet, RunLines, fleet_text, pieces, run_lines
+from dcao_server.metrics.run_pace import Pace
 from dcao_server.metrics.run_snapshot import snapshot
 from dcao_server.store.contract import RunKey, StoredRecord, StoredRun
 
@@ -42,7 +43,7 @@ class RunMetrics:
         max_runs: runs exported at most, those that observed last; the rest is counted as dropped.
         window_seconds: a run is live when it observed something within this time and has not ended.
         cache_seconds: further scrapes within this time get the same answer.
-        slice_seconds: how long rendering may keep the event loop at a time.
+        in_progress: how many requests are being answered now; rendering gives way to them.
     """
 
     def __init__(
@@ -53,14 +54,14 @@ class RunMetrics:
         max_runs: int = 1000,
         window_seconds: float = 3600.0,
         cache_seconds: float = 1.0,
-        slice_seconds: float = 0.0001,
+        in_progress: Callable[[], int] = lambda: 0,
     ) -> None:
         self._store = store
         self._is_stale = is_stale
         self._max_runs = max_runs
         self._window = window_seconds
         self._cache_seconds = cache_seconds
-        self._slice = slice_seconds
+        self._in_progress = in_progress
         self._memo: dict[RunKey, tuple[Hashable, RunLines | None]] = {}
         self._body: tuple[bytes, ...] = ()
         self._fresh_until = float("-inf")
@@ -91,7 +92,8 @@ class RunMetrics:
         found = await self._store.live(now - self._window, self._max_runs)
         live = await self._store.count_live(now - self._window) if len(found) >= self._max_runs else len(found)
         kept = [run for run in found if run[0].status not in ENDED]
-        rendered = await self._render(kept, now)
+        pace = Pace(self._in_progress)
+        rendered = await self._render(kept, now, pace)
         fleet = Fleet(
             regimes=Counter(run.regime for run in rendered),
             dropped=max(0, live - len(found)),
@@ -102,13 +104,12 @@ class RunMetrics:
         body = [fleet_text(fleet).encode()]
         for piece in pieces(rendered):
             body.append(piece)
-            await asyncio.sleep(0)
+            await pace.give_way()
         return tuple(body)
 
-    async def _render(self, runs: Sequence[LiveRun], now: float) -> list[RunLines]:
+    async def _render(self, runs: Sequence[LiveRun], now: float, pace: Pace) -> list[RunLines]:
         """The lines of each run; None of those that cannot be read."""
         memo: dict[RunKey, tuple[Hashable, RunLines | None]] = {}
-        pause_at = time.perf_counter() + self._slice
         for stored, newest in runs:
             stale = stored.status == "active" and self._is_stale(stored, now)
             mark = (
@@ -122,9 +123,7 @@ class RunMetrics:
             known = self._memo.get(stored.key)
             lines = known[1] if known is not None and known[0] == mark else _lines(stored, newest, stale=stale)
             memo[stored.key] = (mark, lines)
-            if time.perf_counter() >= pause_at:
-                await asyncio.sleep(0)
-                pause_at = time.perf_counter() + self._slice
+            await pace.breathe()
         self._memo = memo
         return [lines for _, lines in memo.values() if lines is not None]
 

@@ -152,6 +152,10 @@ class Metrics:
         """Counts a request as being answered while the block runs."""
         return self._progress
 
+    def requests_in_progress(self) -> int:
+        """How many requests are being answered now."""
+        return self._progress.count
+
     def decided(self, outcome: DecisionOutcome, reasons: Iterable[str] = ()) -> None:
         """One observation answered; `reasons` of a new decision, none for a replayed or refused one."""
         self._decisions.inc(outcome)
