@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 from probe_meter import peak_bytes
-from probe_workloads import GPT, TEXT, classify, step, train, workloads
+from probe_workloads import GPT, TEXT, byte_batches, classify, step, train, workloads
 
 from dcao_client.spectrum import Probe, ProbeSettings
 
@@ -57,43 +57,39 @@ def gpt2(arguments: argparse.Namespace) -> None:
     for phase in ("train", "probe"):
         command = [sys.executable, __file__, "--phase", phase, "--tokens", str(arguments.tokens)]
         command += ["--sequences", str(arguments.sequences), "--threads", str(arguments.threads)]
+        command += ["--steps", str(arguments.steps), "--text", str(arguments.text)]
         subprocess.run(command, check=True)
 
 
 def one_phase(arguments: argparse.Namespace) -> None:
+    """Some AdamW steps on text (bytes, as the first 256 of the 50,257 tokens), or those and then two probes."""
     torch.manual_seed(0)
     model = GPT()
     count = sum(p.numel() for p in model.parameters())
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(0, 50257, (arguments.sequences, arguments.tokens + 1), generator=generator)
-    batch = (ids[:, :-1], ids[:, 1:])
-
-    def one_step() -> float:
+    stream = byte_batches(arguments.sequences, arguments.tokens, arguments.text)(0)
+    took = []
+    for _ in range(arguments.steps):
+        batch = next(stream)
         began = time.perf_counter()
         optimizer.zero_grad()
         classify(model, batch).backward()
         optimizer.step()
-        return time.perf_counter() - began
-
+        took.append(time.perf_counter() - began)
+    tokens = arguments.sequences * arguments.tokens
+    print(f"GPT-2 Small, {count:,} parameters: step of {tokens} tokens {min(took):.2f} s; {_peak()}", flush=True)
     if arguments.phase == "train":
-        seconds = min(one_step() for _ in range(3))
-        print(f"GPT-2 Small, {count:,} parameters: step of {ids.numel()} tokens {seconds:.2f} s, {_peak()}", flush=True)
         return
     settings = ProbeSettings(probe_batch=max(1, arguments.sequences // 4))
-    optimizer.zero_grad()
-    classify(model, (batch[0][:1], batch[1][:1])).backward()
-    optimizer.step()
     optimizer.zero_grad()
     probe = Probe(model, classify, optimizer=optimizer, settings=settings)
     for name in ("attach and measure", "measure"):
         began = time.perf_counter()
-        s = probe.measure(batch)
-        took = time.perf_counter() - began
+        s = probe.measure(next(stream))
         print(
             f"GPT-2 Small {name}: {s.examples} of {arguments.sequences} sequences, {s.matvec}, {s.matvecs} products, "
-            f"{took:.1f} s; ρ {s.rho:.4g} ± {s.rho_bound:.1g}, γ {s.gamma:.3g} ± {s.gamma_bound:.1g} (P^-½HP^-½), "
-            f"basis {s.memory / MIB:.0f} MiB; {_peak()}",
+            f"{s.outcome}, {time.perf_counter() - began:.1f} s; ρ {s.rho:.4g} ± {s.rho_bound:.1g}, γ {s.gamma:.3g} ± "
+            f"{s.gamma_bound:.1g} (P^-½HP^-½), basis {s.memory / MIB:.0f} MiB; {_peak()}",
             flush=True,
         )
 
@@ -109,6 +105,7 @@ def main() -> None:
     parser.add_argument("--gpt2", action="store_true")
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--sequences", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=10, help="training steps of GPT-2 Small before its probe")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--phase", choices=["train", "probe"])
     arguments = parser.parse_args()

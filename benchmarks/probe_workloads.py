@@ -191,7 +191,9 @@ def _images(size: int) -> Callable[[int], Iterator[Batch]]:
     return draw
 
 
-def _bytes(size: int, context: int, path: Path) -> Callable[[int], Iterator[Batch]]:
+def byte_batches(size: int, context: int, path: Path) -> Callable[[int], Iterator[Batch]]:
+    """Draws (size, context) windows of the text and their next bytes, from a seed."""
+
     def draw(seed: int) -> Iterator[Batch]:
         stream = text(path)
         generator = torch.Generator().manual_seed(seed)
@@ -214,7 +216,7 @@ def _adamw(model: nn.Module) -> torch.optim.Optimizer:
 
 def workloads(path: Path = TEXT) -> dict[str, Workload]:
     """The trainings the probe is measured along."""
-    gpt_bytes = _bytes(32, 64, path)
+    gpt_bytes = byte_batches(32, 64, path)
     return {
         "resnet": Workload("resnet", resnet, classify, _images(128), _sgd, 128),
         "cnn": Workload("cnn", cnn, classify, _images(128), _sgd, 128),
