@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from dcao_server.store.contract import (
@@ -183,21 +184,29 @@ def begin_attempt(database: sqlite3.Connection, key: RunKey, restart: Restart) -
     return RestartResult(Outcome.APPENDED, attempt, version, state)
 
 
-def live(database: sqlite3.Connection, since: float, limit: int) -> list[tuple[StoredRun, StoredRecord | None]]:
-    """Runs that observed something since a time and have not ended, newest first, with their newest record."""
-    rows = database.execute(
-        f"SELECT {_COLUMNS} FROM runs WHERE updated_at >= ? AND status = 'active'"  # noqa: S608
-        " ORDER BY updated_at DESC, project DESC, run DESC LIMIT ?",
-        (since, limit),
-    ).fetchall()
+def live_ids(database: sqlite3.Connection, since: float, limit: int) -> list[int]:
+    """Rows of the runs that observed something since a time and have not ended, newest first."""
+    sql = (
+        "SELECT id FROM runs WHERE updated_at >= ? AND status = 'active'"
+        " ORDER BY updated_at DESC, project DESC, run DESC LIMIT ?"
+    )
+    return [run_id for (run_id,) in database.execute(sql, (since, limit))]
+
+
+def live(database: sqlite3.Connection, ids: Sequence[int]) -> list[tuple[StoredRun, StoredRecord | None]]:
+    """Those of some runs that are still active, with their counts and newest record."""
     found = []
-    for row in rows:
+    for run_id in ids:
+        sql = f"SELECT {_COLUMNS} FROM runs WHERE id = ? AND status = 'active'"  # noqa: S608
+        row = database.execute(sql, (run_id,)).fetchone()
+        if row is None:
+            continue
         run = _run(database, row)
         newest = database.execute(
             "SELECT attempt, step, payload FROM records WHERE run_id = ? AND attempt = ? ORDER BY step DESC LIMIT 1",
-            (row[0], run.attempt),
+            (run_id, run.attempt),
         ).fetchone()
-        counts = dict(database.execute("SELECT name, count FROM counts WHERE run_id = ?", (row[0],)).fetchall())
+        counts = dict(database.execute("SELECT name, count FROM counts WHERE run_id = ?", (run_id,)).fetchall())
         found.append((run._replace(counts=counts), None if newest is None else StoredRecord(*newest)))
     return found
 
