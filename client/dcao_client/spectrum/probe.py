@@ -26,6 +26,7 @@ from dcao_client.spectrum.problem import Alone, Collective, Loss, Problem
 from dcao_client.spectrum.result import Spectrum
 from dcao_client.spectrum.settings import ProbeSettings
 from dcao_client.spectrum.sharded import ShardedDifference, is_sharded, local
+from dcao_client.spectrum.solve import kept
 from dcao_client.spectrum.vectors import Layout
 
 T = TypeVar("T")
@@ -213,7 +214,7 @@ class Probe:
             self.choice = Choice()
             answer = _asked(DoubleBackward(problem, keep=keep_graph(problem, self.settings)), question)
         if answer.vectors:
-            self._warm = tuple(v.to(torch.bfloat16) for v in answer.vectors)
+            self._warm = tuple(v.to(torch.bfloat16) for v in answer.vectors[: kept(self.settings)])
         return answer.spectrum
 
     def _question(self, real: Sequence[nn.Parameter], along: Along | None = None) -> Question:

@@ -23,7 +23,8 @@ class ProbeSettings:
         gamma_floor: gaps are resolved no finer than this fraction of |λ₁|: a bound below it also stops. A gap
             smaller than this reads as "nearly equal eigenvalues", with its bound saying so; 0 insists on
             ``gamma_tol`` whatever the gap.
-        start: "auto", or where Lanczos starts. "random" is the proposal's.
+        start: where Lanczos starts. "auto" is "gradient"; "random" is the proposal's; "warm" is the last Ritz
+            vectors, "combined" those and the gradient.
         seed: seeds start vectors and the frozen dropout masks; the global generators are never touched.
         matvec: "auto" (the first kind that works, found by trying), or one kind.
         force: use finite differences on a network with kinks that cannot be held, where the products are wrong by

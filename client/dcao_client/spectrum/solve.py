@@ -20,10 +20,11 @@ from dcao_client.spectrum.settings import ProbeSettings, StartKind
 from dcao_client.spectrum.starts import start_vector
 from dcao_client.spectrum.stop import Stop
 
-# "auto": what needed the fewest products in the median over trainings on images and text
-# (benchmarks/probe_starts.py).
-COLD: StartKind = "gradient"
-WARM: StartKind = "combined"
+# What ``start="auto"`` means. The last Ritz vectors save less than a product, and the batch sharpness, which comes free
+# with the gradient, costs one (benchmarks/probe_starts.py: on images and text, the same batch and others).
+AUTO: StartKind = "gradient"
+# The kinds of start that use the last Ritz vectors.
+WITH_HISTORY: tuple[StartKind, ...] = ("warm", "combined")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,6 @@ def scaled(operator: Curvature, s: Tensor | None) -> Matvec:
     return operator.product if s is None else lambda v: operator.product(s * v).mul_(s)
 
 
-# Ritz vectors kept for the next start (bfloat16): the two that are sought and the one below, see ``starts.LOWER``.
-KEPT = 3
 # Products before a solve with a history may stop: what only its random part contains needs so many to be seen.
 LEAST_WARM = 6
 # Parameters beyond which twenty single-precision vectors (80 bytes each) are no longer a trifle.
@@ -89,7 +88,7 @@ def top(
 ) -> Eigen:
     """λ₁, λ₂ and their vectors; replicated ranks pass their ``collective`` and start from the same bits."""
     generator = torch.Generator().manual_seed(seed)
-    kind: StartKind = settings.start if settings.start != "auto" else (WARM if warm else COLD)
+    kind: StartKind = AUTO if settings.start == "auto" else settings.start
     gradient = operator.gradient if s is None else s * operator.gradient
     inexact = isinstance(operator, FiniteDifference) and not operator.central
     most = max_basis(operator, settings)
@@ -99,7 +98,7 @@ def top(
         settings.gamma_floor,
         floor=operator.floor,
         polished=inexact,
-        least=min(LEAST_WARM, most or LEAST_WARM) if warm and kind in ("warm", "combined") else 1,
+        least=min(LEAST_WARM, most or LEAST_WARM) if warm and kind in WITH_HISTORY else 1,
     )
     start = start_vector(kind, gradient, warm, generator, operator.space)
     if collective is not None:
@@ -112,13 +111,21 @@ def top(
         generator=generator,
         basis=new_basis(operator, settings),
         max_basis=most,
-        want=KEPT,
+        want=max(2, kept(settings)),
     )
     if inexact and _too_noisy(solve, stop):
         assert isinstance(operator, FiniteDifference)  # noqa: S101  (``inexact`` says so)
         solve = _polished(operator, s, solve)
     cold = not warm or kind == "gradient"
     return Eigen(solve, "gradient" if cold and kind != "random" else kind)
+
+
+def kept(settings: ProbeSettings) -> int:
+    """Ritz vectors to keep until the next measurement (bfloat16).
+
+    One to track; for a start with history the two that are sought and the one below (``starts.LOWER``).
+    """
+    return 3 if settings.start in WITH_HISTORY else 1
 
 
 def raw_sharpness(operator: Curvature, settings: ProbeSettings) -> tuple[float | None, int]:

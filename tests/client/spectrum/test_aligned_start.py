@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dcao_client.spectrum import Probe
+from dcao_client.spectrum import Probe, ProbeSettings
 
 SIZE = 200
 
@@ -26,11 +26,12 @@ class Quadratic(nn.Module):
         return 0.5 * self.w @ self.hessian @ self.w
 
 
+@pytest.mark.parametrize("start", ["auto", "warm", "combined"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("off", [0.0, 1e-6, 1e-3, 1e-1])
-def test_a_gradient_along_the_top_eigenvector_does_not_hide_the_gap(off, dtype):
+def test_a_gradient_along_the_top_eigenvector_does_not_hide_the_gap(off, dtype, start):
     """γ is 0.4, cold and warm, to 5 % or within a bound that says so; never ρ itself."""
-    probe = Probe(Quadratic(off, dtype), lambda model, batch: model(batch))
+    probe = Probe(Quadratic(off, dtype), lambda model, batch: model(batch), settings=ProbeSettings(start=start))
     for _ in range(3):
         spectrum = probe.measure(torch.ones(4, 1))
         assert spectrum.rho == pytest.approx(13.3, rel=0.01)
@@ -38,14 +39,15 @@ def test_a_gradient_along_the_top_eigenvector_does_not_hide_the_gap(off, dtype):
         assert spectrum.gamma < 1
 
 
+@pytest.mark.parametrize("start", ["auto", "combined"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("off", [0.0, 1e-3])
 @pytest.mark.parametrize("rank", [0, 40, 120], ids=lambda rank: f"stale at {rank}")
-def test_a_stale_second_vector_does_not_close_the_space(rank, off, dtype):
+def test_a_stale_second_vector_does_not_close_the_space(rank, off, dtype, start):
     """Started from v₁, v₁ and an eigenvector of the bulk, γ is 0.4, not the distance to the bulk; and ever after."""
     model = Quadratic(off, dtype)
     _, vectors = torch.linalg.eigh(model.hessian.double())
-    probe = Probe(model, lambda model, batch: model(batch))
+    probe = Probe(model, lambda model, batch: model(batch), settings=ProbeSettings(start=start))
     probe.load_state_dict({**probe.state_dict(), "warm": [vectors[:, -1], vectors[:, rank]]})
     for _ in range(4):
         spectrum = probe.measure(torch.ones(4, 1))
