@@ -3,9 +3,10 @@ start.
 
     python benchmarks/probe_starts.py --models resnet gpt --interval 20
 
-Along a training, every kind of start solves the same operator (double backward); "right" is λ₁ within 1 % and γ within
-5 % of thirty products from another start, "stops" is where the solver's own rule stops. A stop before "right" is a wrong
-answer: they are counted. "measured" adds the product that the batch sharpness costs when the start is not the gradient.
+Along a training, every kind of start solves the same operator (double backward); "right" is λ₁ within 1 % and γ
+within 5 % of thirty products from another start, "stops" is where the solver's own rule stops. A stop before
+"right" is a wrong answer: they are counted. "measured" adds the product that the batch sharpness costs when the
+start is not the gradient.
 """
 
 from __future__ import annotations
