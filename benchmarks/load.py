@@ -1,15 +1,15 @@
 """Load: closed-loop workers against one and two controllers with a real Redis, beside the ceiling, in one run.
 
-    python benchmarks/load.py [--seconds 5] [--clients 1,2,4,8,16,32]
+    python benchmarks/load.py [--seconds 1.5] [--rounds 5] [--clients 1,2,4,6,8,12,16]
 
-Every client is a training worker that does nothing else: it posts an observation, waits for the decision, echoes its
-state in the next. Controllers get one core each; Redis and the clients share what is left, so on two cores two
-controllers compete with them, which the table says. Prints decisions per second, per core-second of the controller,
-and latency percentiles; then the ratio to the ceiling at equal p99.
+One controller has a core of its own; Redis and the workers share the others. Ceiling and controller take turns, so that
+whatever disturbs the machine disturbs both, and every figure is the median of the rounds. Prints decisions per second,
+processor time a decision of controller, Redis and workers, latency percentiles; then the ratio to the ceiling per
+core-second and at equal p99, and what two controllers make of the machine's cores: as they are, and with each limited
+to a share of a core, so that the cores suffice for two.
 """
 
 import argparse
-import asyncio
 import contextlib
 import json
 import os
@@ -18,139 +18,90 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
-from urllib.parse import urlsplit
+from statistics import median
 
+import quota
 import uvloop
+from closed_loop import SPEC, drive, observation
 from processes import controller, cpu_seconds, free_port, pinned, redis_server, stopped_after, wait_for
 
-SPEC = {
-    "optimizer": "sgd",
-    "base": {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4},
-    "policy": {"name": "default"},
-}
-WARM_UP = 0.5  # s, not measured
+WARM_UP = 0.3  # s, not measured
+SHARE = 0.35  # of a core, for each of two controllers
+__all__ = ["SPEC", "observation"]
+
+Server = tuple[str, int]
+"""URL and process."""
 
 
-@dataclass
-class Result:
-    """What one series of requests came to."""
+@dataclass(frozen=True)
+class Series:
+    """What one series of requests came to. Times in seconds; `own`, `redis`, `workers`: processor time a decision."""
 
-    name: str
     clients: int
     rate: float
-    per_core: float
+    own: float
+    redis: float
+    workers: float
     p50: float
     p99: float
     errors: int
-    redis_share: float
 
-    def row(self) -> str:
-        """A line of the table; latencies in milliseconds."""
+    def row(self, name: str) -> str:
+        """A line of the table."""
+        times = f"{self.own * 1e6:>12.1f}{self.redis * 1e6:>10.1f}{self.workers * 1e6:>10.1f}"
         return (
-            f"{self.name:<14}{self.clients:>8}{self.rate:>12.0f}{self.per_core:>14.0f}{self.p50 * 1e3:>10.2f}"
-            f"{self.p99 * 1e3:>10.2f}{self.errors:>8}{self.redis_share:>12.0%}"
+            f"{name:<16}{self.clients:>8}{self.rate:>12.0f}{times}{self.p50 * 1e3:>10.2f}{self.p99 * 1e3:>10.2f}"
+            f"{self.errors:>8}"
         )
 
 
-def observation(step: int, noise: random.Random) -> dict[str, object]:
-    """What a worker with a full probe posts."""
-    return {
-        "attempt": 1,
-        "step": step,
-        "status": "ok",
-        "rho": 12.3 * (1 + 0.1 * noise.random()),
-        "gamma": 4.1 + noise.random(),
-        "lambda_min": -0.8 + noise.random() / 9,
-        "batch_sharpness": 9.7 + noise.random(),
-        "grad_norm": 1.2 + noise.random(),
-        "loss": 0.41 + noise.random(),
-        "rho_bound": 0.01,
-        "gamma_bound": 0.02,
-        "base": {"lr": 0.08, "momentum": 0.9, "weight_decay": 5e-4},
-        "applied": {"lr": 0.09, "momentum": 0.9, "weight_decay": 5e-4},
-        "probe": {"matvecs": 8, "seconds": 0.4123, "overhead": 0.03, "examples": 64, "fingerprint": "fixed-64-f32"},
-        "worker": "rank0",
-        "weight": 1.0,
-    }
+COLUMNS = f"{'':<16}{'clients':>8}{'decisions/s':>12}{'its µs':>12}{'Redis µs':>10}{'workers':>10}" + (
+    f"{'p50 ms':>10}{'p99 ms':>10}{'errors':>8}"
+)
 
 
-class Worker:
-    """One keep-alive connection and one run. HTTP by hand: a client library would be what is measured."""
-
-    def __init__(self, url: str, run: str, seed: int) -> None:
-        self._host = urlsplit(url)
-        self._run = run
-        self._noise = random.Random(seed)
-        self._echo: dict[str, object] = {}
-        self._step = 0
-        self.latencies: list[float] = []
-        self.errors = 0
-
-    async def run(self, until: float, measured_from: float) -> None:
-        """Asks as fast as it is answered."""
-        reader, writer = await asyncio.open_connection(self._host.hostname, self._host.port)
-        path = f"/v1/projects/load/runs/{self._run}"
-        await self._send(reader, writer, "PUT", path, json.dumps(SPEC).encode())
-        while time.perf_counter() < until:
-            self._step += 10
-            body = json.dumps(observation(self._step, self._noise) | self._echo).encode()
-            started = time.perf_counter()
-            status, answer = await self._send(reader, writer, "POST", path + "/decisions", body)
-            ended = time.perf_counter()
-            if status != 200:
-                self.errors += 1
-                continue
-            decision = json.loads(answer)
-            self._echo = {"state": decision["state"], "version": decision["version"]}
-            if started >= measured_from:
-                self.latencies.append(ended - started)
-        writer.close()
-
-    @staticmethod
-    async def _send(
-        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, method: str, path: str, body: bytes
-    ) -> tuple[int, bytes]:
-        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-        writer.write(head.encode() + b"\r\n\r\n" + body)
-        headers = (await reader.readuntil(b"\r\n\r\n")).lower()
-        start = headers.index(b"content-length:") + 15
-        length = int(headers[start : headers.index(b"\r\n", start)])
-        return int(headers[9:12]), await reader.readexactly(length)
-
-
-async def drive(urls: list[str], clients: int, seconds: float, tag: str) -> tuple[list[float], int]:
-    """All latencies in order of size, and the number of errors."""
-    begin = time.perf_counter()
-    workers = [Worker(urls[i % len(urls)], f"{tag}-{i}", i) for i in range(clients)]
-    await asyncio.gather(*(w.run(begin + WARM_UP + seconds, begin + WARM_UP) for w in workers))
-    return sorted(t for w in workers for t in w.latencies), sum(w.errors for w in workers)
-
-
-def measure(name: str, servers: list[tuple[str, int]], redis_pid: int, clients: int, seconds: float) -> Result:
+def measure(name: str, servers: list[Server], redis_pid: int, clients: int, seconds: float) -> Series:
     """One series."""
     pids = [pid for _, pid in servers]
-    before, redis_before, started = [cpu_seconds(pid) for pid in pids], cpu_seconds(redis_pid), time.perf_counter()
-    urls = [url for url, _ in servers]
-    latencies, errors = uvloop.run(drive(urls, clients, seconds, f"{name.replace(' ', '')}-{clients}-{time.time_ns()}"))
-    wall = time.perf_counter() - started
-    busy = sum(cpu_seconds(pid) - b for pid, b in zip(pids, before, strict=True))
-    count = len(latencies)
-    return Result(
-        name,
+    before = [cpu_seconds(pid) for pid in (*pids, redis_pid, os.getpid())]
+    workers = uvloop.run(drive([url for url, _ in servers], clients, WARM_UP, seconds, f"{name}-{time.time_ns()}"))
+    busy = [cpu_seconds(pid) - b for pid, b in zip((*pids, redis_pid, os.getpid()), before, strict=True)]
+    latencies = sorted(t for worker in workers for t in worker.latencies)
+    answers = sum(worker.answers for worker in workers)
+    return Series(
         clients,
-        count / seconds,
-        count / busy * (wall / seconds) if busy else 0.0,
-        latencies[count // 2],
-        latencies[int(count * 0.99)],
-        errors,
-        (cpu_seconds(redis_pid) - redis_before) / wall,
+        len(latencies) / seconds,
+        sum(busy[:-2]) / answers,
+        busy[-2] / answers,
+        busy[-1] / answers,
+        latencies[len(latencies) // 2],
+        latencies[int(len(latencies) * 0.99)],
+        sum(worker.errors for worker in workers),
     )
 
 
+def typical(rounds: list[Series]) -> Series:
+    """The median of each figure; errors add up."""
+    middle = {field.name: median(getattr(series, field.name) for series in rounds) for field in fields(Series)}
+    return Series(**middle | {"errors": sum(series.errors for series in rounds), "clients": rounds[0].clients})  # type: ignore[arg-type]
+
+
+def in_turns(
+    kinds: dict[str, list[Server]], redis_pid: int, clients: int, rounds: int, seconds: float
+) -> dict[str, list[Series]]:
+    """Rounds of one series each."""
+    turns: dict[str, list[Series]] = {name: [] for name in kinds}
+    for _ in range(rounds):
+        for name, servers in kinds.items():
+            turns[name].append(measure(name, servers, redis_pid, clients, seconds))
+    return turns
+
+
 @contextlib.contextmanager
-def ceiling(redis_port: int, cores: list[int]) -> Iterator[tuple[str, int]]:
+def ceiling(redis_port: int, cores: list[int]) -> Iterator[Server]:
     """The bare endpoint; its decision and observation are of this benchmark's size."""
     port = free_port()
     environment = {
@@ -166,57 +117,102 @@ def ceiling(redis_port: int, cores: list[int]) -> Iterator[tuple[str, int]]:
         yield url, process.pid
 
 
-def best_within(results: list[Result], p99: float) -> Result | None:
-    """The fastest series whose p99 does not exceed a limit."""
-    return max((r for r in results if r.p99 <= p99), key=lambda r: r.rate, default=None)
+def rate_at(series: list[Series], p99: float) -> float | None:
+    """Decisions per second at a p99, between those measured; None below the least of them."""
+    points = sorted((s.p99, s.rate) for s in series)
+    if p99 < points[0][0]:
+        return None
+    best = 0.0
+    for (left, slow), (right, fast) in pairwise(points):
+        best = max(best, slow)
+        if left <= p99 <= right:
+            return max(best, slow + (fast - slow) * (p99 - left) / (right - left))
+    return max(best, points[-1][1])
+
+
+def beside_the_ceiling(ladder: list[int], rounds: int, seconds: float, core: int, rest: list[int]) -> list[Series]:
+    """Ceiling and controller in turns on one core; prints the table and the ratios. Gives the controller's series."""
+    found: dict[str, list[Series]] = {"ceiling": [], "controller": []}
+    ratios: list[float] = []
+    with (
+        redis_server(rest) as (redis_port, redis_pid),
+        ceiling(redis_port, [core]) as bare,
+        controller(redis_port, [core]) as (url, pid, _),
+    ):
+        for clients in ladder:
+            turns = in_turns({"ceiling": [bare], "controller": [(url, pid)]}, redis_pid, clients, rounds, seconds)
+            for name, series in turns.items():
+                found[name].append(typical(series))
+                print(found[name][-1].row(name), flush=True)
+            if clients >= 4:  # below, both wait more than they work
+                ratios += [b.own / o.own for b, o in zip(turns["ceiling"], turns["controller"], strict=True)]
+    print(f"\nper core-second: {median(ratios):.2f} × the ceiling with 4 and more clients")
+    for top in found["ceiling"]:
+        rate = rate_at(found["controller"], top.p99)
+        ratio = (
+            "none so quick" if rate is None else f"{rate:.0f}/s, {rate / top.rate:.2f} × the ceiling's {top.rate:.0f}/s"
+        )
+        print(f"at the p99 of the ceiling with {top.clients} clients, {top.p99 * 1e3:.2f} ms: {ratio}")
+    best, most = (max(found[name], key=lambda s: s.rate) for name in ("ceiling", "controller"))
+    rate = rate_at(found["controller"], best.p99) or 0.0
+    print(f"at equal p99, where the ceiling makes most: {rate / best.rate:.2f} × the ceiling")
+    print(f"each at its most: {most.rate / best.rate:.2f} × the ceiling")
+    return found["controller"]
+
+
+def two_controllers(
+    ladder: list[int], rounds: int, seconds: float, cores: list[int], share: float | None
+) -> tuple[Series, Series]:
+    """The best series of one and of two controllers, all processes on all cores; in turns."""
+    found: dict[str, list[Series]] = {"one": [], "two": []}
+    with contextlib.ExitStack() as stack:
+        port, redis_pid = stack.enter_context(redis_server(cores))
+        a, b = (stack.enter_context(controller(port, cores))[:2] for _ in range(2))
+        if share is not None:
+            stack.enter_context(quota.limited([a[1], b[1]], share))
+        for clients in ladder:
+            for name, series in in_turns({"one": [a], "two": [a, b]}, redis_pid, clients, rounds, seconds).items():
+                found[name].append(typical(series))
+                print(found[name][-1].row(name if share is None else f"{name}, {share:.2f} core"), flush=True)
+    best = [max(series, key=lambda s: s.rate) for series in found.values()]
+    return best[0], best[1]
 
 
 def main() -> None:
-    """Runs all series and prints the table."""
+    """Runs all series and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--clients", default="1,2,4,8,12,16,24,32")
-    parser.add_argument("--only", choices=["one", "all"], default="all")
-    arguments = parser.parse_args()
-    ladder = [int(text) for text in arguments.clients.split(",")]
+    parser.add_argument("--seconds", type=float, default=1.5, help="of a series")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--clients", default="1,2,4,6,8,12,16")
+    parser.add_argument("--only", choices=["one", "two", "all"], default="all")
+    given = parser.parse_args()
+    ladder = [int(text) for text in given.clients.split(",")]
     cores = sorted(os.sched_getaffinity(0))
     first, rest = cores[0], cores[1:] or cores
-    os.sched_setaffinity(0, rest)
-    print(f"cores {cores}: controller on {first}, Redis and clients on {rest}; {arguments.seconds} s a series")
-    columns = ("decisions/s", 12), ("per core-s", 14), ("p50 ms", 10), ("p99 ms", 10), ("errors", 8), ("redis cpu", 12)
-    print(f"{'':<14}{'clients':>8}" + "".join(f"{name:>{width}}" for name, width in columns))
-    found: dict[str, list[Result]] = {"ceiling": [], "one": [], "two": []}
-    with redis_server(rest) as (redis_port, redis_pid):
-        with contextlib.ExitStack() as stack:
-            bare = stack.enter_context(ceiling(redis_port, [first]))
-            one = stack.enter_context(controller(redis_port, [first]))
-            for clients in ladder:  # in turns, so that whatever disturbs the machine disturbs both
-                for name, servers in (("ceiling", [bare]), ("one", [one[:2]])):
-                    found[name].append(measure(name, servers, redis_pid, clients, arguments.seconds))
-                    print(found[name][-1].row(), flush=True)
-        if arguments.only == "all":
-            with controller(redis_port, [first]) as a, controller(redis_port, rest[:1]) as b:
-                for clients in ladder:
-                    found["two"].append(measure("two", [a[:2], b[:2]], redis_pid, clients, arguments.seconds))
-                    print(found["two"][-1].row(), flush=True)
-    summarise(found)
-
-
-def summarise(found: dict[str, list[Result]]) -> None:
-    """The figures that matter."""
-    top = max(found["ceiling"], key=lambda r: r.rate)
-    own = best_within(found["one"], top.p99)
-    fastest = max(found["one"], key=lambda r: r.rate)
-    print(f"\nceiling's best: {top.rate:.0f}/s with {top.clients} clients, p99 {top.p99 * 1e3:.2f} ms")
-    print(f"controller's best: {fastest.rate:.0f}/s, {fastest.rate / top.rate:.2f} × the ceiling")
-    if own is not None:
+    errors = 0
+    if given.only != "two":
+        os.sched_setaffinity(0, rest)
+        print(f"One controller on core {first}, Redis and workers on {rest}; {given.rounds} × {given.seconds} s a row")
+        print(COLUMNS)
+        errors += sum(s.errors for s in beside_the_ceiling(ladder, given.rounds, given.seconds, first, rest))
+        os.sched_setaffinity(0, cores)
+    if given.only != "one":
+        several = [clients for clients in ladder if clients >= 4] or ladder
+        print(f"\nControllers, Redis and workers on cores {cores}\n{COLUMNS}")
+        one, two = two_controllers(several, given.rounds, given.seconds, cores, None)
+        whole = two.own + two.redis + two.workers
+        print(f"two controllers: {two.rate:.0f}/s, {two.rate / one.rate:.2f} × one")
         print(
-            f"at no greater p99: {own.rate:.0f}/s with {own.clients} clients, {own.rate / top.rate:.2f} × the ceiling"
+            f"a decision takes {two.own * 1e6:.0f} + {two.redis * 1e6:.0f} + {two.workers * 1e6:.0f} µs of controller, "
+            f"Redis and workers, so {len(cores)} cores make {len(cores) / whole:.0f}/s at most: "
+            f"{len(cores) / whole / one.rate:.2f} × one"
         )
-    if found["two"]:
-        both = max(found["two"], key=lambda r: r.rate)
-        print(f"two controllers: {both.rate:.0f}/s, {both.rate / fastest.rate:.2f} × one")
-    print(f"errors: {sum(r.errors for series in found.values() for r in series)}")
+        errors += one.errors + two.errors
+        if quota.available():
+            one, two = two_controllers(several, given.rounds, given.seconds, cores, SHARE)
+            print(f"two controllers with {SHARE} core each: {two.rate:.0f}/s, {two.rate / one.rate:.2f} × one")
+            errors += one.errors + two.errors
+    print(f"errors: {errors}")
 
 
 if __name__ == "__main__":
