@@ -202,7 +202,7 @@ class _Run:
         assert self.error is not None  # noqa: S101
         if self.exhausted:
             return self.basis.count >= self.n
-        return self.stop.met(self.found, self.error)
+        return self.stop.met(self.found, self.error, self.before)
 
     def advance(self) -> bool:
         """Append the next basis vector; False when the whole space is spanned."""

@@ -154,7 +154,7 @@ def noise(solve: Solve) -> float:
 def _too_noisy(solve: Solve, stop: Stop) -> bool:
     if solve.found is None or solve.error is None or len(solve.found.values) < 2:
         return False
-    return solve.outcome is Outcome.CONVERGED and not stop.met(solve.found, solve.error)
+    return solve.outcome is Outcome.CONVERGED and not stop.within(solve.found, solve.error)
 
 
 def _polished(operator: FiniteDifference, s: Tensor | None, solve: Solve) -> Solve:
