@@ -1,6 +1,5 @@
 """`GET /metrics` and `GET /metrics/runs`, in the text format that the scraper asks for."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from fastapi import APIRouter, Request, Response
@@ -11,6 +10,7 @@ from starlette.responses import StreamingResponse
 from dcao_proto import paths
 from dcao_server.metrics.run_exposition import CONTENT_TYPE
 from dcao_server.metrics.run_metrics import RunMetrics
+from dcao_server.metrics.run_pace import Pace
 from dcao_server.metrics.service import Metrics
 
 
@@ -34,14 +34,17 @@ def metrics_router(metrics: Metrics, runs: RunMetrics) -> APIRouter:
     async def run_metrics() -> Response:
         with metrics.store_call("live"):
             body = await runs.pieces()
+        pace = Pace(metrics.requests_in_progress)
         length = str(sum(map(len, body)))
-        return StreamingResponse(_one_by_one(body), headers={"content-type": CONTENT_TYPE, "content-length": length})
+        return StreamingResponse(
+            _one_by_one(body, pace), headers={"content-type": CONTENT_TYPE, "content-length": length}
+        )
 
     return router
 
 
-async def _one_by_one(pieces: Sequence[bytes]) -> AsyncIterator[bytes]:
-    """The event loop's other work between each two: to write megabytes at once would keep it for a millisecond."""
+async def _one_by_one(pieces: Sequence[bytes], pace: Pace) -> AsyncIterator[bytes]:
+    """To write megabytes at once would keep the event loop for a millisecond."""
     for piece in pieces:
         yield piece
-        await asyncio.sleep(0)
+        await pace.breathe()

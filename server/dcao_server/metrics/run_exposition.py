@@ -23,8 +23,8 @@ from dcao_server.metrics.run_snapshot import RunSnapshot
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 REGIMES = ("calibrating", "flat", "stable", "edge", "unstable", "diverged", "held", "pending")
-RUNS_IN_A_PIECE = 1000
-"""Runs whose lines of one family are joined at once: 50 µs."""
+RUNS_IN_A_PIECE = 250
+"""Runs whose lines of one family are joined and sent at once: 30 µs."""
 
 
 class RunLines(NamedTuple):
@@ -99,7 +99,7 @@ def fleet_text(fleet: Fleet) -> str:
 
 
 def pieces(runs: Sequence[RunLines]) -> Iterator[bytes]:
-    """The text in pieces of some 80 kB at most, each family together as the format demands."""
+    """The text in pieces of some 20 kB, each family together as the format demands."""
     for index, header in enumerate(HEADERS):
         opened = False
         for begin in range(0, len(runs), RUNS_IN_A_PIECE):

@@ -80,6 +80,10 @@ class StoredRun(NamedTuple):
     """How often each outcome and reason was tallied; filled in by `live` only."""
 
 
+LiveRun = tuple[StoredRun, StoredRecord | None]
+"""A run with its counts, and its newest record."""
+
+
 class Head(NamedTuple):
     """What a decision needs of a run whose client echoes nothing."""
 
@@ -266,8 +270,8 @@ class HistoryStore(Protocol):
     def follow(self, key: RunKey, after: Position) -> AsyncIterator[StoredRecord]:
         """Records after a position as they are appended, without end. Backfilled older ones are not among them."""
 
-    async def live(self, since: float, limit: int) -> list[tuple[StoredRun, StoredRecord | None]]:
-        """Runs that observed something since a time and have not ended, newest first, with counts and newest record."""
+    def live(self, since: float, limit: int) -> AsyncIterator[LiveRun]:
+        """Runs that observed something since a time and have not ended, newest first; read as they are asked for."""
 
     async def count_live(self, since: float) -> int:
         """How many runs `live` finds without a limit, about: some may have expired, or ended on another replica."""

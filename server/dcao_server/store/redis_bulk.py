@@ -2,9 +2,10 @@
 
 Redis serves one command after the other and a whole pipeline before it turns to the next connection, so the length of
 a pipeline is what a decision may have to wait, there and for the event loop here, which packs it and takes its replies
-apart. Between two of ours both are free.
+apart. Between two of ours both are free, and none is begun while a decision waits for Redis.
 """
 
+import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeVar
@@ -15,7 +16,9 @@ Command = tuple[Any, ...]
 T = TypeVar("T")
 
 AT_ONCE = 16
-"""Commands sent together: some 40 µs of Redis's time."""
+"""Commands sent together: some 30 µs of Redis's time."""
+PATIENCE_SECONDS = 0.0003
+"""For which a pipeline waits until no decision waits for Redis; under a load that never pauses it goes all the same."""
 
 
 class Bulk:
@@ -24,11 +27,13 @@ class Bulk:
     Args:
         client: a redis-py client, used when there is no lane.
         lane: a connection of its own; None for a cluster.
+        first: the connection of the decisions, which come first; None for a cluster.
     """
 
-    def __init__(self, client: Any, lane: Lane | None) -> None:
+    def __init__(self, client: Any, lane: Lane | None, first: Lane | None) -> None:
         self._client = client
         self._lane = lane
+        self._first = first
 
     async def send(self, commands: Sequence[Command]) -> list[Any]:
         """The replies to commands that are sent together, as Redis gave them or as redis-py arranged them.
@@ -36,6 +41,7 @@ class Bulk:
         Raises:
             redis.exceptions.RedisError: one of them failed; some may have taken effect.
         """
+        await self._give_way()
         if self._lane is not None:
             return await self._lane.execute_all(commands)
         pipe = self._client.pipeline(transaction=False)
@@ -52,6 +58,14 @@ class Bulk:
         """
         for some in few(commands, AT_ONCE):
             await self.send(some)
+
+    async def _give_way(self) -> None:
+        if self._first is None:
+            return
+        clock = asyncio.get_running_loop().time
+        until = clock() + PATIENCE_SECONDS
+        while self._first.busy and clock() < until:
+            await asyncio.sleep(0)  # noqa: ASYNC110  (an event would cost every decision to save the scrapes a little)
 
     async def aclose(self) -> None:
         """Closes the connection of its own."""

@@ -82,6 +82,11 @@ class Lane:
             protocol.fail(RedisConnectionError("the Redis we talk to has become a replica"))
             raise
 
+    @property
+    def busy(self) -> bool:
+        """Whether somebody waits for a reply."""
+        return self._protocol is not None and self._protocol.waiting
+
     async def aclose(self) -> None:
         """Closes the connection; what still waits fails."""
         if self._protocol is not None:
@@ -171,6 +176,11 @@ class _Replies(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.fail(RedisConnectionError(f"Redis closed the connection: {exc}"))
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a reply has not come yet."""
+        return bool(self._waiting)
 
     def send(self, parts: tuple[Any, ...]) -> "asyncio.Future[Any]":
         """Writes a command; the future holds its reply."""

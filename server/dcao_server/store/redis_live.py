@@ -1,19 +1,18 @@
 """Reading the live runs from Redis, a few at a time, while decisions go on."""
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
 from dcao_server.store import keys
-from dcao_server.store.contract import ENDED, RunKey, StoredRecord, StoredRun
+from dcao_server.store.contract import ENDED, LiveRun, RunKey, StoredRecord, StoredRun
 from dcao_server.store.redis_bulk import Bulk, Command, few
+from dcao_server.store.redis_errors import guarded
 from dcao_server.store.redis_rows import parse_entries, parse_run
 
 RUNS_AT_ONCE = 4
 """Runs read with one pipeline: 40 µs of Redis's time, and as long for the event loop to take the replies apart."""
-
-LiveRun = tuple[StoredRun, StoredRecord | None]
 
 
 class RedisLive:
@@ -26,15 +25,17 @@ class RedisLive:
     def __init__(self, bulk: Bulk) -> None:
         self._bulk = bulk
         self._attempts: dict[RunKey, int] = {}
-        """Which attempt owned each run when it was last read: its history is asked for before its meta is known."""
+        """Which attempt owned a run when it was last read, if not the first: its history is asked for with its meta."""
 
-    async def live(self, since: float, limit: int) -> list[LiveRun]:
+    async def live(self, since: float, limit: int) -> AsyncIterator[LiveRun]:
         """Runs that observed something since a time and have not ended, newest first, with their newest record."""
-        found: list[LiveRun] = []
+        restarted: dict[RunKey, int] = {}
         for some in few(islice(_newest_first(await self._active(since, limit)), limit), RUNS_AT_ONCE):
-            found.extend(await self._read(some))
-        self._attempts = {run.key: run.attempt for run, _ in found}
-        return found
+            for found in await self._read(some):
+                if found[0].attempt != 1:
+                    restarted[found[0].key] = found[0].attempt
+                yield found
+        self._attempts = restarted
 
     async def count_live(self, since: float) -> int:
         """Entries of the index of active runs since a time."""
@@ -45,6 +46,7 @@ class RedisLive:
             ]
         )
 
+    @guarded
     async def _active(self, since: float, limit: int) -> list[tuple[str, list[Any]]]:
         """Each project's part of the index: names and scores in turn, newest first."""
         found = []
@@ -58,6 +60,7 @@ class RedisLive:
         (names,) = await self._bulk.send([("SMEMBERS", keys.PROJECTS)])
         return sorted(name.decode() for name in names)
 
+    @guarded
     async def _read(self, wanted: list[RunKey]) -> list[LiveRun]:
         """One round trip; a second one for the runs whose attempt is another than we thought."""
         attempts = [self._attempts.get(key, 1) for key in wanted]

@@ -14,6 +14,7 @@ from dcao_server.store.contract import (
     Creation,
     Gathering,
     Head,
+    LiveRun,
     Outcome,
     Position,
     Restart,
@@ -61,15 +62,14 @@ class RedisStore:
         max_records: int,
     ) -> None:
         self._client, self._blocking, self._lane = client, blocking, lane
-        self._retention = retention_seconds
-        self._max_records = max_records
+        self._retention, self._max_records = retention_seconds, max_records
         self._hot = client.execute_command if lane is None else lane.execute
         self._append, self._gather = Script(self._hot, "append"), Script(self._hot, "gather")
         cold = client.execute_command
         self._backfill, self._create = Script(cold, "backfill"), Script(cold, "create")
         self._delete, self._end, self._restart = Script(cold, "delete"), Script(cold, "end"), Script(cold, "restart")
         self._reader = RedisReader(client)
-        self._bulk = Bulk(client, calm)
+        self._bulk = Bulk(client, calm, lane)
         self._live = RedisLive(self._bulk)
         self._index = RedisIndex(client, self._bulk, retention_seconds)
         self._tally = Tally(self._index.write)
@@ -264,11 +264,11 @@ class RedisStore:
         """What is there, then what the replica's one blocking read brings."""
         return self._tail.follow(key, after)
 
-    @guarded
-    async def live(self, since: float, limit: int) -> list[tuple[StoredRun, StoredRecord | None]]:
+    async def live(self, since: float, limit: int) -> AsyncIterator[LiveRun]:
         """From the index of active runs, a few at a time."""
         await self._tally.flush()
-        return await self._live.live(since, limit)
+        async for found in self._live.live(since, limit):
+            yield found
 
     @guarded
     async def count_live(self, since: float) -> int:

@@ -10,6 +10,7 @@ from dcao_server.store.contract import (
     AttemptStart,
     Creation,
     Head,
+    LiveRun,
     Outcome,
     Restart,
     RestartResult,
@@ -193,7 +194,7 @@ def live_ids(database: sqlite3.Connection, since: float, limit: int) -> list[int
     return [run_id for (run_id,) in database.execute(sql, (since, limit))]
 
 
-def live(database: sqlite3.Connection, ids: Sequence[int]) -> list[tuple[StoredRun, StoredRecord | None]]:
+def live(database: sqlite3.Connection, ids: Sequence[int]) -> list[LiveRun]:
     """Those of some runs that are still active, with their counts and newest record."""
     found = []
     for run_id in ids:

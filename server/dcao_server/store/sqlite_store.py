@@ -18,6 +18,7 @@ from dcao_server.store.contract import (
     Creation,
     Gathering,
     Head,
+    LiveRun,
     Position,
     Restart,
     RestartResult,
@@ -186,14 +187,13 @@ class SqliteStore:
             if not self._news[key]:
                 del self._news[key]
 
-    async def live(self, since: float, limit: int) -> list[tuple[StoredRun, StoredRecord | None]]:
+    async def live(self, since: float, limit: int) -> AsyncIterator[LiveRun]:
         """A few runs at each visit to the thread, so that decisions do not wait for all of them."""
         await self._tally.flush()
         ids = await self._call(sqlite_runs.live_ids, since, limit)
-        found: list[tuple[StoredRun, StoredRecord | None]] = []
         for begin in range(0, len(ids), RUNS_AT_ONCE):
-            found += await self._call(sqlite_runs.live, ids[begin : begin + RUNS_AT_ONCE])
-        return found
+            for found in await self._call(sqlite_runs.live, ids[begin : begin + RUNS_AT_ONCE]):
+                yield found
 
     async def count_live(self, since: float) -> int:
         """One read."""

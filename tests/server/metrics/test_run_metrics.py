@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from dcao_server.metrics.run_exposition import HEADERS
 from dcao_server.metrics.run_families import FAMILIES
 from dcao_server.metrics.run_metrics import RunMetrics
-from dcao_server.store.contract import Creation, RunKey, StoredRecord, StoredRun
+from dcao_server.store.contract import Creation, LiveRun, RunKey, StoredRecord, StoredRun
 from dcao_server.store.sqlite_store import SqliteStore
 from tests.components.controller import Controller
 from tests.components.redis_server import RedisServer
@@ -223,13 +223,14 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 class Recorded:
     """Live runs that a real controller wrote, counted when they are read."""
 
-    def __init__(self, runs: list[tuple[StoredRun, StoredRecord | None]]) -> None:
+    def __init__(self, runs: list[LiveRun]) -> None:
         self.runs = runs
         self.reads = 0
 
-    async def live(self, since: float, limit: int) -> list[tuple[StoredRun, StoredRecord | None]]:
+    async def live(self, since: float, limit: int) -> AsyncIterator[LiveRun]:
         self.reads += 1
-        return self.runs[:limit]
+        for run in self.runs[:limit]:
+            yield run
 
     async def count_live(self, since: float) -> int:
         return len(self.runs)
@@ -298,5 +299,5 @@ async def test_a_run_that_a_newer_controller_wrote_is_left_out_and_counted(recor
 
 async def test_a_run_in_the_store_that_has_observed_nothing_is_not_live(store: SqliteStore) -> None:
     await store.create(RunKey("p", "idle"), Creation("spec", "digest", "state", time.time()))
-    assert await store.live(0, 10) == []
+    assert [run async for run in store.live(0, 10)] == []
     assert await store.count_live(0) == 0

@@ -258,10 +258,10 @@ async def test_live_runs_come_with_counts_and_newest_record(store: HistoryStore)
     await store.create(RunKey("vision", "silent"), creation(now=400.0))
     store.tally(RunKey("vision", "b"), ["decided", "clamped:lr"])
     store.tally(RunKey("vision", "b"), ["decided"])
-    live = await store.live(150.0, 10)
+    live = [found async for found in store.live(150.0, 10)]
     assert [(run.key.run, record.step if record else None) for run, record in live] == [("b", 2), ("c", 2)]
     assert dict(live[0][0].counts) == {"decided": 2, "clamped:lr": 1}
-    assert [run.key.run for run, _ in await store.live(0.0, 1)] == ["b"]
+    assert [run.key.run async for run, _ in store.live(0.0, 1)] == ["b"]
     assert await store.count_live(150.0) == 2
 
 

@@ -48,7 +48,7 @@ async def exercise(store: HistoryStore, runs: int = 12) -> None:
         assert (await store.append(key, item(1, 3, attempt=2))).outcome is Outcome.APPENDED
         store.tally(key, ["decided"])
     assert [run.key.run for run in await store.page("p", None, 100)] == [f"run{i}" for i in reversed(range(runs))]
-    live = await store.live(0.0, 100)
+    live = [found async for found in store.live(0.0, 100)]
     assert {run.key.run: dict(run.counts) for run, _ in live} == {f"run{i}": {"decided": 1} for i in range(runs)}
     follower = store.follow(RunKey("p", "run0"), START)
     seen = [(await asyncio.wait_for(anext(follower), 5)).step for _ in range(4)]
