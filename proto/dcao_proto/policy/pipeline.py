@@ -212,12 +212,16 @@ def _count_saturation(draft: Draft, state: PolicyState, bounds: Bounds) -> dict[
 
 def _within(factors: Multipliers, bounds: Bounds) -> Multipliers:
     """The factors in force; a state from elsewhere cannot bring factors that the run's bounds forbid."""
+    f, g, h = factors.lr, factors.momentum, factors.weight_decay
+    (f_low, f_high), (g_low, g_high), (h_low, h_high) = bounds.lr, bounds.momentum, bounds.weight_decay
+    if f_low <= f <= f_high and g_low <= g <= g_high and h_low <= h <= h_high:
+        return factors
     return complete(
         Multipliers,
         {
-            "lr": clamp(factors.lr, bounds.lr),
-            "momentum": clamp(factors.momentum, bounds.momentum),
-            "weight_decay": clamp(factors.weight_decay, bounds.weight_decay),
+            "lr": clamp(f, bounds.lr),
+            "momentum": clamp(g, bounds.momentum),
+            "weight_decay": clamp(h, bounds.weight_decay),
         },
     )
 

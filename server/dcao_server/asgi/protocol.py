@@ -1,8 +1,8 @@
 """uvicorn's HTTP protocol with the limits that it leaves out: header bytes, header and body time, connections.
 
 uvicorn counts time only between requests, and httptools counts nothing, so a client could send a header without end or
-a byte a minute. Here each connection remembers by when its request must be complete, and one task a server looks at
-all of them once a second: a timer for each request would cost more than the request's parsing.
+a byte a minute. Here each connection remembers by when its request must be complete, or the next one begin, and one
+task a server looks at all of them once a second: a timer for each request costs as much as the request's parsing.
 """
 
 import asyncio
@@ -33,7 +33,8 @@ class LimitedProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.overdue_at: float | None = None
-        """Loop time by which the current request must be complete; None between requests."""
+        """Loop time by which the current request must be complete, or the next one begin; None while it is answered."""
+        self._idle = False
         self._received = 0
         self._in_headers = True
 
@@ -52,8 +53,9 @@ class LimitedProtocol(HttpToolsProtocol):
         """Feeds the parser and counts what a header has used up."""
         if self.transport.is_closing():
             return
-        if self.overdue_at is None:
+        if self._idle or self.overdue_at is None:
             self.overdue_at = self.loop.time() + self.settings.header_seconds
+            self._idle = False
         if self._in_headers:
             self._received += len(data)
         super().data_received(data)
@@ -84,6 +86,23 @@ class LimitedProtocol(HttpToolsProtocol):
         self._in_headers = True
         if not self.transport.is_closing():
             self.end_request()
+            if self.cycle is not None and self.cycle.response_complete:
+                self._rest()  # it was answered before it was complete
+
+    def on_response_complete(self) -> None:
+        """uvicorn's, but for the timer."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self.overdue_at is None:  # no request is on its way
+            self._rest()
+
+    def _rest(self) -> None:
+        self.overdue_at = self.loop.time() + self.settings.keep_alive_seconds
+        self._idle = True
 
     # What becomes of a request that is within the limits: it is uvicorn's.
 

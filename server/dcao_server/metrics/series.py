@@ -6,6 +6,7 @@ a scrape in another thread reads whole numbers, each right by itself.
 """
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry
@@ -28,7 +29,7 @@ class Counts(Collector):
 
     def __init__(self, name: str, documentation: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
         self._name, self._documentation, self._labels = name, documentation, labels
-        self._values: dict[Labels, float] = {}
+        self._values: defaultdict[Labels, float] = defaultdict(int)
         registry.register(self)
 
     def seed(self, *labels: str) -> None:
@@ -37,7 +38,7 @@ class Counts(Collector):
 
     def inc(self, *labels: str, by: float = 1) -> None:
         """It happened once more, or `by` times."""
-        self._values[labels] = self._values.get(labels, 0) + by
+        self._values[labels] += by
 
     def collect(self) -> Iterable[Metric]:
         """For the registry."""

@@ -119,6 +119,24 @@ def test_an_idle_connection_is_kept_for_its_time(server: Server) -> None:
             time.sleep(1.2)  # longer than the header time, shorter than the keep-alive time
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"PUT /v1/projects/p/runs/r HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\n",
+    ],
+    ids=["answered", "refused before its body came"],
+)
+def test_an_idle_connection_is_closed_after_its_time(server: Server, asked: bytes) -> None:
+    with server.connect() as connection:
+        connection.sendall(asked)
+        assert read_answer(connection)
+        connection.sendall(b"12345" if b"PUT" in asked else b"")
+        started = time.monotonic()
+        assert read_all(connection) == b""
+    assert 1.9 < time.monotonic() - started < 4
+
+
 def test_connections_beyond_the_limit_get_a_503(server: Server) -> None:
     time.sleep(0.2)  # those of other tests are gone
     connections = [server.connect() for _ in range(12)]
