@@ -64,8 +64,8 @@ class Bulk:
             return
         clock = asyncio.get_running_loop().time
         until = clock() + PATIENCE_SECONDS
-        while self._first.busy and clock() < until:
-            await asyncio.sleep(0)  # noqa: ASYNC110  (an event would cost every decision to save the scrapes a little)
+        while self._first.busy and clock() < until:  # noqa: ASYNC110  (an event would cost every decision something)
+            await asyncio.sleep(0)
 
     async def aclose(self) -> None:
         """Closes the connection of its own."""
