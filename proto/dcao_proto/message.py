@@ -37,7 +37,7 @@ class Message(BaseModel):
             for name, make in plan.factories:
                 if name not in values:
                     made[name] = make()
-        return _message(cls, made, set(values) if _fields_set is None else _fields_set)
+        return complete(cls, made, set(values) if _fields_set is None else _fields_set)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """pydantic's, for the same reason; `update` is not validated."""
@@ -47,7 +47,7 @@ class Message(BaseModel):
         fields_set = self.__pydantic_fields_set__
         if not changed.keys() <= fields_set:
             fields_set = fields_set | changed.keys()
-        return _message(type(self), {**self.__dict__, **changed}, fields_set)
+        return complete(type(self), {**self.__dict__, **changed}, fields_set)
 
     def wire(self) -> dict[str, Any]:
         """The JSON object that crosses the wire: fields that are absent are left out."""
@@ -80,25 +80,23 @@ def _plan(cls: type[BaseModel]) -> _Plan:
     )
 
 
-def complete(cls: type[M], values: dict[str, Any]) -> M:
-    """A message of values that need no check, every field in the order of the class: half of model_construct's time."""
-    return _message(cls, values, _all_fields(cls))
+def complete(cls: type[M], values: dict[str, Any], fields_set: set[str] | None = None) -> M:
+    """A message of values that need no check, every field in the order of the class: half of model_construct's time.
+
+    Frozen fields are set as pydantic itself sets them. Those that were given are all, unless `fields_set` names them.
+    """
+    message = object.__new__(cls)
+    _set_dict(message, values)
+    _set_fields_set(message, _all_fields(cls) if fields_set is None else fields_set)
+    _set_extra(message, None)
+    _set_private(message, None)
+    return message
 
 
 @lru_cache(maxsize=256)
 def _all_fields(cls: type[BaseModel]) -> set[str]:
     """Shared by complete messages: they are frozen, so nothing adds to it."""
     return set(cls.model_fields)
-
-
-def _message(cls: type[M], values: dict[str, Any], fields_set: set[str]) -> M:
-    """A message with these fields; frozen ones are set as pydantic itself sets them."""
-    message = object.__new__(cls)
-    _set_dict(message, values)
-    _set_fields_set(message, fields_set)
-    _set_extra(message, None)
-    _set_private(message, None)
-    return message
 
 
 # The slots' own setters: half the time of object.__setattr__, and no __setattr__ in between that forbids it.

@@ -5,7 +5,7 @@ outlier is held; the third in a row is a change of regime and is believed.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from dcao_proto.message import complete, successor
@@ -28,12 +28,12 @@ def is_outlier(log_rho: float, state: PolicyState, params: StageParameters) -> b
     if not params.reject_outliers or len(state.window) < 5 or state.outliers >= 2:
         return False
     centre = _median(state.window)
-    deviation = MAD_TO_SIGMA * _median([abs(x - centre) for x in state.window])
+    deviation = MAD_TO_SIGMA * _median(map(abs, map(centre.__sub__, state.window)))
     # 10 %: below that a jump is within the tolerance to which ρ is measured.
     return abs(log_rho - centre) > max(3 * deviation, 0.1)
 
 
-def _median(values: Sequence[float]) -> float:
+def _median(values: Iterable[float]) -> float:
     """statistics.median of at least one value, without its checks, which take longer than nine values do."""
     ordered = sorted(values)
     half = len(ordered) // 2

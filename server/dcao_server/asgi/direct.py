@@ -48,6 +48,7 @@ class DirectRequest:
         "_body",
         "_complete",
         "_protocol",
+        "_task",
         "disconnected",
         "header_list",
         "headers",
@@ -104,16 +105,24 @@ class DirectRequest:
             protocol.transport.close()
         protocol.on_response_complete()
 
-    # What uvicorn's protocol calls.
+    def start(self, route: DirectRoute) -> None:
+        """Has it answered, in a task that the shutdown waits for.
 
-    async def run_asgi(self, _app: object) -> None:
-        """Has it answered."""
-        assert self._protocol.route is not None  # noqa: S101  (it made the request)
+        The task leaves the set of those by itself: a callback of a task that is done costs a turn of the event loop.
+        """
+        self._task = self._protocol.loop.create_task(self._run(route))
+        self._protocol.tasks.add(self._task)
+
+    async def _run(self, route: DirectRoute) -> None:
         try:
-            await self._protocol.route.answer(self)
+            await route.answer(self)
         except BaseException:  # cancelled, because the time for the shutdown is over
             self._protocol.transport.close()
             raise
+        finally:
+            self._protocol.tasks.discard(self._task)
+
+    # What uvicorn's protocol calls.
 
     @property
     def message_event(self) -> "DirectRequest":
@@ -154,11 +163,12 @@ class DirectProtocol(LimitedProtocol):
     def start_request(self) -> None:
         """The headers are complete: answers the request, or has uvicorn answer it."""
         waits = self.cycle is not None and not self.cycle.response_complete
-        request = None if waits or self.route is None else self._direct_request(self.route)
-        if request is not None:
-            self.cycle = request  # type: ignore[assignment]  # it has all that is asked of it
-            self._start_asgi_task(request, self.app)  # type: ignore[arg-type]
-            return
+        if self.route is not None and not waits:
+            request = self._direct_request(self.route)
+            if request is not None:
+                self.cycle = request  # type: ignore[assignment]  # it has all that is asked of it
+                request.start(self.route)
+                return
         url, headers = self.url, self.headers
         super().on_message_begin()
         self.url = url

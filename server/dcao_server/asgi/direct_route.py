@@ -66,7 +66,7 @@ class GuardedRoute:
     def names_in(self, target: bytes) -> tuple[str, ...] | None:
         """The names in a path of this route; None for another, one with a query, or one with names that are none."""
         match = self._match(target)
-        return None if match is None else tuple(name.decode() for name in match.groups())
+        return None if match is None else tuple(map(bytes.decode, match.groups()))
 
     async def answer(self, request: DirectRequest) -> None:
         """Answers one request, whatever is raised."""
