@@ -29,7 +29,8 @@ class Stop:
 
         A start vector with little of v₂ in it lets θ₂ rest on a mixture of λ₂ and λ₃ for some products; the quadratic
         bound does not notice, the plain residual does: it is not small yet, or no longer falls as it does at the end
-        (``before``: the Ritz pairs one product ago). Two wrong stops in a hundred solves, as many as without the last clause, which saves 0.7 products.
+        (``before``: the Ritz pairs one product ago). Two wrong stops in a hundred solves, as many as without the last
+        clause, which saves 0.7 products.
         """
         if len(found.values) < self.least or not self.within(found, error):
             return False
