@@ -329,3 +329,18 @@ def test_no_graph_outlives_the_call() -> None:
     assert left == []
     assert all(not t.requires_grad for t in probe.state_dict()["warm"])
     assert {id(p) for p in model.parameters()} == mine
+
+
+def test_no_seed_is_left_for_a_device_that_is_not_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.manual_seed would queue the probe's seed until the device starts, and the training's draws with it."""
+
+    def refuse(seed: int) -> None:
+        raise AssertionError(f"seeded with {seed}")
+
+    for owner, name in ((torch, "manual_seed"), (torch.cuda, "manual_seed_all"), (torch.xpu, "manual_seed_all")):
+        monkeypatch.setattr(owner, name, refuse)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 2))
+    before = torch.get_rng_state()
+    spectrum = Probe(model, lambda m, b: m(b).square().mean()).measure(torch.ones(6, 4))
+    assert spectrum.status == "ok"
+    assert torch.equal(torch.get_rng_state(), before)
