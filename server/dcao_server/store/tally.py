@@ -12,8 +12,8 @@ ROUND_SECONDS = 1.0
 for people and alerts, no decision depends on them."""
 PORTIONS = 50
 """Into which a round is cut: at one go, the counts of a thousand runs would hold decisions up for 20 ms."""
-LEAST_RUNS = 8
-"""Told together: few runs are told in one portion, that is in one transaction."""
+RUNS_AT_ONCE = 16
+"""Told together, if there are as many; few runs are told in one portion, that is in one transaction."""
 MOST_RUNS = 50_000
 """Runs remembered while the store is away; counts of further ones are dropped, so that memory stays bounded."""
 
@@ -73,7 +73,9 @@ class Tally:
         Raises:
             StoreUnavailableError: it cannot be told now.
         """
-        await self._tell(self._untold())
+        keys = self._untold()
+        for begin in range(0, len(keys), RUNS_AT_ONCE):
+            await self._tell(keys[begin : begin + RUNS_AT_ONCE])
 
     def _untold(self) -> list[RunKey]:
         return list(self._heard | self._counts)
@@ -93,7 +95,7 @@ class Tally:
     async def _run(self) -> None:
         while not self._stopping.is_set():
             keys = self._untold()
-            size = max(LEAST_RUNS, -(-len(keys) // PORTIONS))
+            size = max(RUNS_AT_ONCE, -(-len(keys) // PORTIONS))
             ends = asyncio.get_running_loop().time() + ROUND_SECONDS
             with contextlib.suppress(StoreUnavailableError):
                 for begin in range(0, len(keys), size):
