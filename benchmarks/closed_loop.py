@@ -140,7 +140,7 @@ async def drive(urls: list[str], clients: int, warm_up: float, seconds: float, t
     for number in range(clients):
         host = urlsplit(urls[number % len(urls)])
         worker = Worker(f"{tag}-{number}", window)
-        await loop.create_connection(lambda worker=worker: worker, host.hostname, host.port)  # type: ignore[misc]
+        await loop.create_connection(lambda worker=worker: worker, host.hostname or "", host.port or 80)  # type: ignore[misc]
         workers.append(worker)
     async with asyncio.timeout(warm_up + seconds + PATIENCE):
         await asyncio.gather(*(worker.done for worker in workers))

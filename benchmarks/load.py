@@ -86,7 +86,7 @@ def measure(name: str, servers: list[Server], redis_pid: int, clients: int, seco
 def typical(rounds: list[Series]) -> Series:
     """The median of each figure; errors add up."""
     middle = {field.name: median(getattr(series, field.name) for series in rounds) for field in fields(Series)}
-    return Series(**middle | {"errors": sum(series.errors for series in rounds), "clients": rounds[0].clients})  # type: ignore[arg-type]
+    return Series(**middle | {"errors": sum(series.errors for series in rounds), "clients": rounds[0].clients})
 
 
 def in_turns(
@@ -117,17 +117,24 @@ def ceiling(redis_port: int, cores: list[int]) -> Iterator[Server]:
         yield url, process.pid
 
 
+def frontier(series: list[Series]) -> list[tuple[float, float]]:
+    """p99 and rate with more and more clients, both rising: what more clients do better, fewer could have done."""
+    ordered = sorted(series, key=lambda s: s.clients)
+    return [
+        (min(s.p99 for s in ordered[index:]), max(s.rate for s in ordered[: index + 1]))
+        for index in range(len(ordered))
+    ]
+
+
 def rate_at(series: list[Series], p99: float) -> float | None:
     """Decisions per second at a p99, between those measured; None below the least of them."""
-    points = sorted((s.p99, s.rate) for s in series)
+    points = frontier(series)
     if p99 < points[0][0]:
         return None
-    best = 0.0
     for (left, slow), (right, fast) in pairwise(points):
-        best = max(best, slow)
-        if left <= p99 <= right:
-            return max(best, slow + (fast - slow) * (p99 - left) / (right - left))
-    return max(best, points[-1][1])
+        if left <= p99 < right:
+            return slow + (fast - slow) * (p99 - left) / (right - left)
+    return points[-1][1]
 
 
 def beside_the_ceiling(ladder: list[int], rounds: int, seconds: float, core: int, rest: list[int]) -> list[Series]:
@@ -147,16 +154,15 @@ def beside_the_ceiling(ladder: list[int], rounds: int, seconds: float, core: int
             if clients >= 4:  # below, both wait more than they work
                 ratios += [b.own / o.own for b, o in zip(turns["ceiling"], turns["controller"], strict=True)]
     print(f"\nper core-second: {median(ratios):.2f} × the ceiling with 4 and more clients")
-    for top in found["ceiling"]:
-        rate = rate_at(found["controller"], top.p99)
-        ratio = (
-            "none so quick" if rate is None else f"{rate:.0f}/s, {rate / top.rate:.2f} × the ceiling's {top.rate:.0f}/s"
-        )
-        print(f"at the p99 of the ceiling with {top.clients} clients, {top.p99 * 1e3:.2f} ms: {ratio}")
-    best, most = (max(found[name], key=lambda s: s.rate) for name in ("ceiling", "controller"))
-    rate = rate_at(found["controller"], best.p99) or 0.0
-    print(f"at equal p99, where the ceiling makes most: {rate / best.rate:.2f} × the ceiling")
-    print(f"each at its most: {most.rate / best.rate:.2f} × the ceiling")
+    for p99, most in frontier(found["ceiling"]):
+        rate = rate_at(found["controller"], p99)
+        ratio = "not reached" if rate is None else f"{rate:.0f}/s, {rate / most:.2f} × the ceiling's {most:.0f}/s"
+        print(f"at a p99 of {p99 * 1e3:.2f} ms: {ratio}")
+    best, own = (max(s.rate for s in found[name]) for name in ("ceiling", "controller"))
+    p99 = next(p99 for p99, most in frontier(found["ceiling"]) if most == best)
+    rate = rate_at(found["controller"], p99) or 0.0
+    print(f"at equal p99, {p99 * 1e3:.2f} ms, where the ceiling makes most: {rate / best:.2f} × the ceiling")
+    print(f"each at its most: {own / best:.2f} × the ceiling")
     return found["controller"]
 
 
