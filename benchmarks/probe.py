@@ -5,9 +5,9 @@
     python benchmarks/probe.py --warm --interval 10   # ours, along a training
 
 Needs the dependency group ``bench`` (PyHessian, curvlinops, hessian-eigenthings without their pin on
-torch). Times are CPU seconds divided by those of one gradient of the same batch, so another load on the
-machine does not change them. PyHessian always measures in eval mode, so the cold comparison does too;
-``--mode train`` leaves it out.
+torch). Times are CPU seconds divided by those of gradients of the same batch just before and after, so that
+another load on the machine does not change them. PyHessian always measures in eval mode, so the cold comparison
+does too; ``--mode train`` leaves it out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from probe_meter import counted, cpu_seconds, gradient_seconds, peak_bytes, plain_gradient
+from probe_meter import counted, gradient_seconds, in_gradients, peak_bytes, plain_gradient
 from probe_workloads import TEXT, Batch, Workload, step, train, workloads
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -34,6 +34,7 @@ from dcao_client.spectrum import Probe, ProbeSettings
 Found = tuple[float, float, int, bool | None]
 Method = Callable[[], Found]
 
+REPEATS = 3
 RATIOS = (1.3, 1.05, 1.005)
 EXACT = ProbeSettings(
     max_matvecs=70, rho_tol=1e-9, gamma_tol=1e-7, gamma_floor=0.0, matvec="double_backward", preconditioned=False
@@ -126,9 +127,10 @@ def _set_ratio(model: nn.Module, work: Workload, batch: Batch, ratio: float) -> 
 
 
 def _row(case: Case, method: str, call: Method, memory: bool) -> Row:
-    (rho, gamma, matvecs, ok), seconds = cpu_seconds(call)
+    (rho, gamma, matvecs, ok), gradients = in_gradients(
+        call, lambda: plain_gradient(case.model, case.loss, case.batch), REPEATS
+    )
     peak = peak_bytes(call) / case.memory if memory else float("nan")
-    gradients = seconds / case.gradient
     return Row(case.name, method, matvecs, gradients, peak, abs(rho / case.rho - 1), abs(gamma / case.gamma - 1), ok)
 
 
@@ -281,7 +283,6 @@ def _along(work: Workload, arguments: argparse.Namespace) -> Iterator[Row]:
     model, optimizer, stream = train(work, arguments.steps)
     fixed = next(stream)
     probe = Probe(model, work.loss, settings=ProbeSettings(preconditioned=False))
-    gradient = gradient_seconds(lambda: plain_gradient(model, work.loss, fixed))
     probe.measure(fixed)  # attach: not counted
     label = f"dcao warm/{arguments.interval} {arguments.batch}"
     for _ in range(arguments.probes):
@@ -289,10 +290,12 @@ def _along(work: Workload, arguments: argparse.Namespace) -> Iterator[Row]:
             step(work, model, optimizer, next(stream))
         batch = fixed if arguments.batch == "fixed" else next(stream)
         rho, gamma = quick_reference(model, work, batch)
-        found, seconds = cpu_seconds(functools.partial(probe.measure, batch))
+        found, gradients = in_gradients(
+            functools.partial(probe.measure, batch), functools.partial(plain_gradient, model, work.loss, batch)
+        )
         ok = abs(found.rho - rho) <= found.rho_bound and abs(found.gamma - gamma) <= found.gamma_bound
         errors = abs(found.rho / rho - 1), abs(found.gamma / gamma - 1)
-        row = Row(work.name, label, found.matvecs, seconds / gradient, float("nan"), *errors, ok)
+        row = Row(work.name, label, found.matvecs, gradients, float("nan"), *errors, ok)
         show(row)
         yield row
 

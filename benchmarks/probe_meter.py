@@ -28,6 +28,19 @@ def gradient_seconds(gradient: Callable[[], object], repeats: int = 9) -> float:
     return statistics.median(cpu_seconds(gradient)[1] for _ in range(repeats))
 
 
+def in_gradients(call: Callable[[], T], gradient: Callable[[], object], repeats: int = 1) -> tuple[T, float]:
+    """The result and the call's CPU time in gradients taken just before and after it; the median of ``repeats``.
+
+    CPU seconds too grow when a neighbour uses the caches; side by side, both grow.
+    """
+    found = []
+    for _ in range(repeats):
+        before = gradient_seconds(gradient, 3)
+        result, seconds = cpu_seconds(call)
+        found.append(2 * seconds / (before + gradient_seconds(gradient, 3)))
+    return result, statistics.median(found)
+
+
 def peak_bytes(call: Callable[[], object]) -> int:
     """Most bytes that the allocator held at once during the call, above what it held before."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
