@@ -1,16 +1,18 @@
 """The ceiling: a bare Starlette endpoint that makes one EVALSHA of a decision's size and answers a decision's bytes.
 
 It validates nothing, decides nothing and knows nothing; whatever the controller does beyond it is the controller's
-own cost. Same script, same sizes of arguments and answers, same server settings, redis-py's own default pool.
+own cost. Same script, same sizes of arguments and answers (those of a run that has decided for a while, whose state is
+as long as it gets), same server settings, redis-py's own default pool.
 """
 
 import hashlib
 import itertools
-import os
+import random
 import sys
 from importlib.resources import files
 
 import uvicorn
+from closed_loop import SPEC, observation
 from redis.asyncio import Redis
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -18,11 +20,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from dcao_proto import Observation, RunSpec
-from dcao_proto.policy import bind
+from dcao_proto.policy import PolicyState, bind
 from dcao_server.history.codec import encode
 from dcao_server.runs.identity import digest_of
 
 RUNS = 64
+DECISIONS = 50  # after which a state has everything in it
 
 
 def main(port: int, redis_port: int) -> None:
@@ -30,9 +33,10 @@ def main(port: int, redis_port: int) -> None:
     script = files("dcao_server.store").joinpath("lua", "append.lua").read_bytes()
     sha = hashlib.sha1(script, usedforsecurity=False).hexdigest()
     redis = Redis(port=redis_port)
-    policy = bind(RunSpec.model_validate_json(os.environ["CEILING_SPEC"]))
-    seen = Observation.model_validate_json(os.environ["CEILING_OBSERVATION"])
-    decision = policy.decide_from_token(seen)
+    policy, memory, noise = bind(RunSpec.model_validate(SPEC)), PolicyState(), random.Random(0)
+    for version in range(DECISIONS):
+        seen = Observation.model_validate(observation(10 * version, noise))
+        decision, memory = policy.advance(seen, memory, version)
     digest, payload, state = digest_of(policy.spec_segment), encode(seen, decision, 1.8e9), decision.state or ""
     body = decision.wire_json()
     steps = itertools.count(1)

@@ -11,9 +11,7 @@ to a share of a core, so that the cores suffice for two.
 
 import argparse
 import contextlib
-import json
 import os
-import random
 import subprocess
 import sys
 import time
@@ -102,16 +100,11 @@ def in_turns(
 
 @contextlib.contextmanager
 def ceiling(redis_port: int, cores: list[int]) -> Iterator[Server]:
-    """The bare endpoint; its decision and observation are of this benchmark's size."""
+    """The bare endpoint."""
     port = free_port()
-    environment = {
-        **os.environ,
-        "CEILING_SPEC": json.dumps(SPEC),
-        "CEILING_OBSERVATION": json.dumps(observation(10, random.Random(0))),
-    }
     script = Path(__file__).with_name("ceiling.py")
     command = pinned(cores, [sys.executable, str(script), str(port), str(redis_port)])
-    with stopped_after(subprocess.Popen(command, env=environment)) as process:
+    with stopped_after(subprocess.Popen(command)) as process:
         url = f"http://127.0.0.1:{port}"
         wait_for(url + "/readyz", process)
         yield url, process.pid
