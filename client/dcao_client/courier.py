@@ -113,8 +113,8 @@ class Courier:
             self._request = request
             self._wake.notify()
         if not request.done.wait(deadline):
-            self._back_off(UnreachableError(f"no answer within {deadline} s"))
-            raise UnreachableError(f"no answer within {deadline} s")
+            self._back_off(UnreachableError(f"no answer within {deadline:.3g} s"))
+            raise UnreachableError(f"no answer within {deadline:.3g} s")
         if request.error is not None:
             raise request.error
         assert request.answer is not None  # noqa: S101

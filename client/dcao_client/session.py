@@ -29,6 +29,8 @@ from dcao_proto.policy import bind
 
 log = logging.getLogger("dcao")
 
+RESERVE = 0.02  # s of the deadline, a tenth of it at most, in which to decide in-process when no answer has come
+
 
 @dataclass
 class SessionStats:
@@ -145,7 +147,8 @@ class Session:
         try:
             if not courier.reachable:
                 raise courier.refused or UnreachableError("decisions are waiting to be delivered")
-            decision = courier.ask(observation, self.settings.deadline)
+            deadline = self.settings.deadline
+            decision = courier.ask(observation, deadline - min(RESERVE, deadline / 10))
         except (UnreachableError, RefusedError):
             if self._strict:
                 raise

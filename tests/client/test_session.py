@@ -127,7 +127,10 @@ def test_an_outage_changes_no_decision_and_leaves_no_hole(controller: Controller
 
 
 def test_a_silent_controller_costs_the_deadline_once_and_then_nothing(tmp_path):
-    """A server that accepts and never answers: the first decision waits 50 ms, the next do not wait at all."""
+    """A server that accepts and never answers: the first decision waits, the next do not wait at all.
+
+    A tenth of the deadline is kept for the decision that is then made in-process.
+    """
 
     def hang(request: httpx.Request) -> None:
         time.sleep(20.0)
@@ -142,7 +145,7 @@ def test_a_silent_controller_costs_the_deadline_once_and_then_nothing(tmp_path):
         session.decide(observation)
         waits.append(time.perf_counter() - started)
     # Far below the 20 s that the answer takes, however busy the machine: benchmarks measure, tests tell apart.
-    assert 0.05 <= waits[0] < 5
+    assert 0.045 <= waits[0] < 5
     assert sum(waits[1:]) < 5
     assert session.stats.in_process == 20
     session.close(timeout=0.1)
