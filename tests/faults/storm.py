@@ -2,6 +2,8 @@
 
 Two controllers, a Redis and every connection between them are killed, paused, delayed, cut and garbled at random, from
 a seed, under 32 writers with the real client. Afterwards an oracle checks every record. Exits 1 on any violation.
+
+All of it shares one machine: where `processors_busy` is far above a half, a call may be late for lack of a processor.
 """
 
 import argparse
@@ -44,12 +46,15 @@ class Outcome:
     lost_bytes: int
     verdict: Verdict
     seconds: float
+    busy: float | None
+    """Share of the processor time that was used during the storm, by whatever; None where nobody counts it."""
 
     def figures(self) -> dict[str, Any]:
         """For people and for the record."""
         return {
             "seed": self.plan.seed,
             "seconds": round(self.seconds, 1),
+            "processors_busy": None if self.busy is None else round(self.busy, 2),
             "writers": self.plan.writers,
             "faults": sum(self.faults.values()),
             "faults_by_kind": dict(sorted(self.faults.items())),
@@ -79,9 +84,9 @@ def storm(plan: Plan, folder: Path) -> Outcome:
         injector = Injector(made)
         try:
             writers.start()
-            started = time.monotonic()
+            started, before = time.monotonic(), processor_time()
             injector.carry_out(schedule(plan.seed, plan.seconds, plan.gap, REPLICAS), plan.seconds)
-            seconds = time.monotonic() - started
+            seconds, after = time.monotonic() - started, processor_time()
             writers.finish(2 * FLUSH_SECONDS)
         finally:
             writers.close()
@@ -92,7 +97,25 @@ def storm(plan: Plan, folder: Path) -> Outcome:
             verdict.accuse("streams", f"Redis has {entries} entries, the API gave {verdict.records}")
         for text in failures_in(process.log for process in made.controllers):
             verdict.accuse("failed inside", text)
-    return Outcome(plan, dict(injector.injected), injector.lost_bytes, verdict, seconds)
+    return Outcome(plan, dict(injector.injected), injector.lost_bytes, verdict, seconds, busy_share(before, after))
+
+
+def processor_time() -> tuple[int, int] | None:
+    """Ticks of all processors so far, used and idle, as Linux counts them."""
+    try:
+        fields = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    except OSError:
+        return None
+    idle = fields[3] + fields[4]
+    return sum(fields) - idle, idle
+
+
+def busy_share(before: tuple[int, int] | None, after: tuple[int, int] | None) -> float | None:
+    """The used share of the ticks between."""
+    if before is None or after is None:
+        return None
+    used, idle = after[0] - before[0], after[1] - before[1]
+    return used / max(1, used + idle)
 
 
 def main() -> int:
