@@ -13,7 +13,8 @@ from dcao_proto import HistoryPage, ProblemDetails, Record, Run, RunPage
 from dcao_proto.paths import RUNS, run_path
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-errors = Console(stderr=True)
+# No markup: "dcao[server]" is a name and not a style.
+errors = Console(stderr=True, markup=False)
 
 
 class Api:
