@@ -2,11 +2,11 @@
 
     python benchmarks/profile_load.py [--clients 8] [--seconds 8]        (needs `pip install py-spy`, and its rights)
 
-py-spy looks at the controller's Python stack 400 times a second while it works; each look is put down to the innermost
-part of the program on the stack. What C does for a part (parsing JSON, packing a command) is the part's; what the event
-loop does below all parts, with the kernel's sockets in it, stands by itself. The shares are of the processor time that
-a decision takes in the seconds before, so they include what one part costs another in caches. For a quiet machine: a
-controller that has to wait for its core looks as if it were in the event loop.
+py-spy looks at the stack of the controller's main thread 400 times a second while it works; each look is put down to
+the innermost part of the program on the stack. What C does for a part (parsing JSON, packing a command) is the part's.
+py-spy stops the process for a look, which lands behind the system call it was in, so the kernel's share is taken from
+the process's system time, and the looks share out its user time. Both are of the processor time that a decision takes
+in the seconds before, so they include what one part costs another in caches.
 """
 
 import argparse
@@ -22,7 +22,8 @@ from load import COLUMNS, measure
 from processes import controller, redis_server
 
 RATE = 400  # looks per second; more would slow the controller down
-REST = "the event loop, with the kernel's sockets"
+REST = "the event loop"
+KERNEL = "the kernel: sockets of workers and Redis, and waking them"
 LAW = "the law: state and observation to factors and new state"
 TOKEN = "the token: written, checked"
 HTTP = "HTTP: parsing, the task, headers, the answer"
@@ -63,7 +64,7 @@ def profile(pid: int, seconds: float, folder: Path) -> Counter[str]:
     output = folder / "stacks"
     command = ["py-spy", "record", "--pid", str(pid), "--rate", str(RATE), "--duration", f"{seconds:.0f}"]
     done = subprocess.run(
-        [*command, "--format", "raw", "--output", str(output)],
+        [*command, "--format", "raw", "--threads", "--output", str(output)],
         capture_output=True,
         text=True,
         check=False,
@@ -74,8 +75,15 @@ def profile(pid: int, seconds: float, folder: Path) -> Counter[str]:
     looks: Counter[str] = Counter()
     for line in output.read_text().splitlines():
         stack, _, count = line.rpartition(" ")
-        looks[part_of(stack.split(";"))] += int(count)
+        if "MainThread" in stack:
+            looks[part_of(stack.split(";"))] += int(count)
     return looks
+
+
+def user_and_system(pid: int) -> tuple[int, int]:
+    """Ticks in the program and in the kernel so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]), int(fields[12])
 
 
 def main() -> None:
@@ -93,14 +101,17 @@ def main() -> None:
         redis_server(rest) as (port, redis_pid),
         controller(port, [first]) as (url, pid, _),
     ):
-        whole = measure("quiet", [(url, pid)], redis_pid, given.clients, given.seconds / 2)
+        user, system = user_and_system(pid)
+        whole = measure("quiet", [(url, pid)], redis_pid, given.clients, given.seconds)
+        user, system = (now - before for now, before in zip(user_and_system(pid), (user, system), strict=True))
         watch = threading.Thread(target=lambda: looks.update(profile(pid, given.seconds, Path(folder))))
         watch.start()
         measure("watched", [(url, pid)], redis_pid, given.clients, given.seconds + 1)
         watch.join()
     print(f"{COLUMNS}\n{whole.row('controller')}\n\n{sum(looks.values())} looks")
-    for part, count in looks.most_common():
-        print(f"{part:<60}{count / sum(looks.values()):>6.1%}{count / sum(looks.values()) * whole.own * 1e6:>8.1f} µs")
+    shares = {part: count / sum(looks.values()) * user / (user + system) for part, count in looks.items()}
+    for part, share in sorted((shares | {KERNEL: system / (user + system)}).items(), key=lambda item: -item[1]):
+        print(f"{part:<62}{share:>6.1%}{share * whole.own * 1e6:>8.1f} µs")
 
 
 if __name__ == "__main__":
