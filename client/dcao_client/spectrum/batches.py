@@ -1,8 +1,8 @@
-"""How many examples a batch holds, and its first few."""
+"""How many examples a batch holds, its first few, and its tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -27,7 +27,9 @@ def count_examples(batch: Any) -> int:
 def take(batch: Any, count: int) -> Any:
     """The first ``count`` examples: every tensor whose leading dimension is the batch's is cut, the rest is kept."""
     total = count_examples(batch)
-    return batch if count >= total else _cut(batch, total, count)
+    if count >= total:
+        return batch
+    return mapped(batch, lambda t: t[:count] if t.dim() and t.shape[0] == total else t)
 
 
 def _first_tensor(batch: Any) -> Tensor | None:
@@ -40,19 +42,20 @@ def _first_tensor(batch: Any) -> Tensor | None:
     return next((found for item in batch if (found := _first_tensor(item)) is not None), None)
 
 
-def _cut(batch: Any, total: int, count: int) -> Any:
+def mapped(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """The batch with every tensor changed: lists, tuples, named tuples and mappings inside one another."""
     if isinstance(batch, Tensor):
-        return batch[:count] if batch.dim() and batch.shape[0] == total else batch
+        return change(batch)
     if isinstance(batch, Mapping):
-        cut = {key: _cut(value, total, count) for key, value in batch.items()}
+        made = {key: mapped(value, change) for key, value in batch.items()}
         try:
-            return type(batch)(cut)  # type: ignore[call-arg]
+            return type(batch)(made)  # type: ignore[call-arg]
         except TypeError:
-            return cut
+            return made
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(_cut(item, total, count) for item in batch))
+        return type(batch)(*(mapped(item, change) for item in batch))
     if isinstance(batch, list | tuple):
-        return type(batch)(_cut(item, total, count) for item in batch)
+        return type(batch)(mapped(item, change) for item in batch)
     return batch
 
 

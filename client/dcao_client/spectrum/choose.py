@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 import torch
@@ -49,14 +49,15 @@ class Choice:
     kind: MatvecKind | None = None
     step: float | None = None
     error: float | None = None
+    channels_last: bool = True
     reasons: dict[str, str] = field(default_factory=dict)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"kind": self.kind, "step": self.step, "error": self.error, "reasons": dict(self.reasons)}
+        return {**asdict(self), "reasons": dict(self.reasons)}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Choice:
-        return cls(state["kind"], state["step"], state["error"], dict(state["reasons"]))
+        return cls(**{**state, "reasons": dict(state["reasons"])})
 
 
 def keep_graph(problem: Problem, settings: ProbeSettings) -> bool:
@@ -80,8 +81,18 @@ def build(problem: Problem, settings: ProbeSettings, choice: Choice) -> Curvatur
     if kind == "finite_difference":
         if choice.step is None and not settings.force:
             return _checked_difference(problem, settings, choice)
-        return FiniteDifference(problem, step=choice.step)
+        return _difference(problem, choice)
     raise UnavailableError("critical sharpness has no products; the probe measures it without an operator")
+
+
+def _difference(problem: Problem, choice: Choice) -> FiniteDifference:
+    """Differences, in the faster order of memory unless the model was seen to forbid it."""
+    if choice.channels_last:
+        try:
+            return FiniteDifference(problem, step=choice.step, channels_last=True)
+        except RuntimeError:  # what is wrong in the usual order too is raised by that
+            choice.channels_last = False
+    return FiniteDifference(problem, step=choice.step)
 
 
 def _try_all(problem: Problem, settings: ProbeSettings, choice: Choice) -> Curvature:
@@ -89,9 +100,13 @@ def _try_all(problem: Problem, settings: ProbeSettings, choice: Choice) -> Curva
     exact = _attempt(choice, "double_backward", lambda: _exact(problem, settings))
     difference = None
     if settings.rho_tol >= TIGHTEST and _single_precision(problem):
-        difference = _attempt(choice, "finite_difference", lambda: FiniteDifference(problem))
+        difference = _attempt(choice, "finite_difference", lambda: _difference(problem, choice))
     if exact is not None:
         operator, unit, image = exact
+        if difference is not None and difference.channels_last and _apart(operator, difference) > ACCEPT:
+            # Something in the model takes the usual order for granted, and reads something else without an error.
+            choice.channels_last = False
+            difference = _difference(problem, choice)
         if difference is not None and _trusted(difference, unit, image, choice):
             operator.close()
             choice.kind = "finite_difference"
@@ -106,6 +121,11 @@ def _try_all(problem: Problem, settings: ProbeSettings, choice: Choice) -> Curva
         choice.kind = "gauss_newton"
         return newton
     raise UnavailableError("; ".join(f"{kind}: {why}" for kind, why in choice.reasons.items()))
+
+
+def _apart(one: Curvature, other: Curvature) -> float:
+    """How far two gradients are from each other, in lengths of the first."""
+    return norm(other.gradient - one.gradient) / (norm(one.gradient) or 1.0)
 
 
 def _attempt(choice: Choice, kind: str, make: Callable[[], Made]) -> Made | None:
@@ -202,7 +222,7 @@ def _self_consistent(
 
 
 def _checked_difference(problem: Problem, settings: ProbeSettings, choice: Choice) -> FiniteDifference:
-    operator = FiniteDifference(problem)
+    operator = _difference(problem, choice)
     if not _self_consistent(operator, choice):
         raise UnavailableError(choice.reasons["finite_difference"])
     return operator

@@ -12,9 +12,12 @@ Accuracy: a step h along a unit vector costs h/2·‖D³L‖ of truncation and a
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
+from dcao_client.spectrum.channels_last import images_reordered, reordered, worthwhile
 from dcao_client.spectrum.kinks import FrozenKinks
 from dcao_client.spectrum.problem import Problem
 from dcao_client.spectrum.vectors import Space, norm
@@ -30,21 +33,34 @@ class FiniteDifference:
     kind = "finite_difference"
 
     def __init__(
-        self, problem: Problem, *, step: float | None = None, central: bool = False, held: bool = True
+        self,
+        problem: Problem,
+        *,
+        step: float | None = None,
+        central: bool = False,
+        held: bool = True,
+        channels_last: bool = False,
     ) -> None:
         """Evaluate the gradient at the point itself and record its kinks.
 
         Args:
             step: length of the shift in weight space; by default a fraction of ‖w‖.
             held: replay the kinks; without it the product is wrong for networks that have any.
+            channels_last: evaluate convolutions in that order where it is worthwhile; a model that asks for strides
+                (``view`` of an activation) may then raise RuntimeError.
         """
-        self.problem, self.central = problem, central
+        self.central = central
         self.points = [p.detach() for p in problem.parameters]
+        self.channels_last = channels_last and worthwhile(self.points, problem.batches)
+        self.problem, self.begin = problem, self.points
+        if self.channels_last:
+            self.problem = replace(problem, batches=[images_reordered(batch) for batch in problem.batches])
+            self.begin = [reordered(point) for point in self.points]
         layout = problem.layout
         self.length = norm(layout.flatten(self.points)) or 1.0
         self.step = step if step is not None else STEP[layout.dtype] * self.length
         self.kinks = [FrozenKinks() if held else None for _ in problem.weights]
-        total = self._evaluate(first=True)
+        total = self._evaluate(self.begin, first=True)
         self.loss, self.gradient = float(total[-1]), total[:-1].clone()
         self.space = Space(problem.layout.size)
         self.floor = 1e-4 if layout.dtype is torch.float32 else 1e-7
@@ -55,40 +71,44 @@ class FiniteDifference:
             return torch.zeros_like(vector)
         h = self.step / length
         pieces = self.problem.layout.unflatten(vector)
-        try:
-            self._shift(pieces, h)
-            out = self._evaluate()[:-1]
-            if not self.central:
-                return out.sub_(self.gradient).div_(h)
-            self._shift(pieces, -h)
-            return out.sub_(self._evaluate()[:-1]).div_(2 * h)
-        finally:
-            for alias, point in zip(self.problem.parameters, self.points, strict=True):
-                alias.data = point
+        out = self._evaluate(self._shifted(pieces, h))[:-1]
+        if not self.central:
+            return out.sub_(self.gradient).div_(h)
+        return out.sub_(self._evaluate(self._shifted(pieces, -h))[:-1]).div_(2 * h)
 
     def close(self) -> None:
         for kinks in self.kinks:
             if kinks is not None:
                 kinks.tape.clear()
 
-    def _shift(self, pieces: list[Tensor], h: float) -> None:
-        """Point the aliases at shifted copies; the weights themselves are never written."""
-        for alias, point, piece in zip(self.problem.parameters, self.points, pieces, strict=True):
-            alias.data = point.add(piece, alpha=h)
+    def _shifted(self, pieces: list[Tensor], h: float) -> list[Tensor]:
+        return [point.add(piece, alpha=h) for point, piece in zip(self.begin, pieces, strict=True)]
 
-    def _evaluate(self, *, first: bool = False) -> Tensor:
-        """The gradient and, last, the loss, summed over micro-batches and ranks."""
-        layout = self.problem.layout
+    def _evaluate(self, values: list[Tensor], *, first: bool = False) -> Tensor:
+        """The gradient at other weights and, last, the loss, summed over micro-batches and ranks.
+
+        The aliases point at ``values`` for the while; the weights themselves are never written.
+        """
         total: Tensor | None = None
-        for index, weight in enumerate(self.problem.weights):
-            kinks = self.kinks[index]
-            if kinks is None or not (first or kinks.tape):
-                value, gradients = self.problem.first_order(index)
-            else:
-                with kinks.recording() if first else kinks.replaying():
-                    value, gradients = self.problem.first_order(index)
-            local = layout.flatten([*gradients, value])
-            total = local.mul_(weight) if total is None else total.add_(local, alpha=weight)
+        try:
+            for alias, value in zip(self.problem.parameters, values, strict=True):
+                alias.data = value
+            for index, weight in enumerate(self.problem.weights):
+                local = self._gradient(index, first=first)
+                total = local.mul_(weight) if total is None else total.add_(local, alpha=weight)
+        finally:
+            for alias, point in zip(self.problem.parameters, self.points, strict=True):
+                alias.data = point
         assert total is not None  # noqa: S101  (there is at least one micro-batch)
         self.problem.collective.sum_(total)
         return total
+
+    def _gradient(self, index: int, *, first: bool) -> Tensor:
+        """One micro-batch's gradient and loss, on the pieces of the first time."""
+        kinks = self.kinks[index]
+        if kinks is None or not (first or kinks.tape):
+            loss, gradients = self.problem.first_order(index)
+        else:
+            with kinks.recording() if first else kinks.replaying():
+                loss, gradients = self.problem.first_order(index)
+        return self.problem.layout.flatten([*gradients, loss])

@@ -181,9 +181,17 @@ def _pool(kinks: FrozenKinks, name: str, args: tuple[Any, ...], kwargs: dict[str
     lead = x.shape[:-dims]
     if indices.shape[:-dims] != lead:
         raise KinksMovedError(f"expected a pooled map of shape {tuple(indices.shape)}; got {tuple(x.shape)}")
-    flat = indices.reshape(*lead, -1)
-    out = x.reshape(*lead, -1).gather(-1, flat).view(indices.shape)
+    out = _gathered(x, indices, dims)
     return (out, indices) if both else out
+
+
+def _gathered(x: Tensor, indices: Tensor, dims: int) -> Tensor:
+    """The entries of each map at flat positions in it, in the maps' own order in memory."""
+    if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        last = x.permute(0, 2, 3, 1).flatten(1, 2), indices.permute(0, 2, 3, 1)
+        return last[0].gather(1, last[1].flatten(1, 2)).view(last[1].shape).permute(0, 3, 1, 2)
+    lead = x.shape[:-dims]
+    return x.reshape(*lead, -1).gather(-1, indices.reshape(*lead, -1)).view(indices.shape)
 
 
 def _larger(kinks: FrozenKinks, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
