@@ -73,13 +73,15 @@ class GuardedRoute:
         started = time.perf_counter()
         status, key = CLIENT_CLOSED, None
         headers = request.headers
-        scope = _scope_of(request)
-        if b"x-forwarded-for" in headers:
+        forwarded = b"x-forwarded-for" in headers
+        scope = _scope_of(request) if forwarded or self._guard.locked else None
+        if forwarded:
             await self._forwarded(scope, _unused, _unused)  # type: ignore[arg-type]  # as much of a scope as it reads
         request_id = request_id_of(headers.get(b"x-request-id"))
         with self._metrics.request_in_progress():
             try:
-                key = await self._guard.admit(scope, headers, request_id)
+                if scope is not None:
+                    key = await self._guard.admit(scope, headers, request_id)
                 body, more = await self._handler(request.names, await request.body())
                 status, head = 200, _head(body, more, request_id)
             except ClientDisconnect:
@@ -95,7 +97,7 @@ class GuardedRoute:
         seconds = time.perf_counter() - started
         self._metrics.http(self._template, "POST", status, seconds)
         if status != CLIENT_CLOSED and wanted(self._access_log, status):
-            log_answer(scope, headers, status, seconds, key)
+            log_answer(scope or _scope_of(request), headers, status, seconds, key)
 
 
 def _scope_of(request: DirectRequest) -> dict[str, Any]:

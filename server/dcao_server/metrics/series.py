@@ -40,6 +40,12 @@ class Counts(Collector):
         """It happened once more, or `by` times."""
         self._values[labels] += by
 
+    def inc_each(self, labels: Iterable[str]) -> None:
+        """Each of these values of a single label occurred once more."""
+        values = self._values
+        for label in labels:
+            values[label,] += 1
+
     def collect(self) -> Iterable[Metric]:
         """For the registry."""
         family = CounterMetricFamily(self._name, self._documentation, labels=self._labels)

@@ -43,6 +43,11 @@ class Guard:
         self._protect_metrics = protect_metrics
         self.trail = trail
 
+    @property
+    def locked(self) -> bool:
+        """Whether requests need keys; if not, only a key in the query string is refused."""
+        return self._keyring is not None
+
     async def admit(self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes], request_id: str) -> ApiKey | None:
         """The key of a request that may go on; None where it needs none.
 

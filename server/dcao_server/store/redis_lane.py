@@ -50,20 +50,14 @@ class Lane:
         self._protocol: _Replies | None = None
         self._connecting: asyncio.Future[_Replies] | None = None
 
-    async def execute(self, *parts: Any) -> Any:
-        """One command's reply.
+    def execute(self, *parts: Any) -> Awaitable[Any]:
+        """Sends one command, at once if there is a connection; the reply is awaited.
 
         Raises:
-            redis.exceptions.RedisError: as redis-py would.
+            redis.exceptions.RedisError: as redis-py would, when awaited.
         """
         protocol = self._protocol
-        if protocol is None or protocol.broken:
-            protocol = await self._connected()
-        try:
-            return await protocol.send(parts)
-        except ReadOnlyError:
-            protocol.fail(RedisConnectionError("the Redis we talk to has become a replica"))  # look for the new master
-            raise
+        return self._connect_and_send(parts) if protocol is None or protocol.broken else protocol.send(parts)
 
     async def execute_all(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """The replies to commands that are written together.
@@ -76,11 +70,7 @@ class Lane:
         protocol = self._protocol
         if protocol is None or protocol.broken:
             protocol = await self._connected()
-        try:
-            return await protocol.send_all(commands)
-        except ReadOnlyError:
-            protocol.fail(RedisConnectionError("the Redis we talk to has become a replica"))
-            raise
+        return await protocol.send_all(commands)
 
     @property
     def busy(self) -> bool:
@@ -92,6 +82,9 @@ class Lane:
         if self._protocol is not None:
             self._protocol.fail(RedisConnectionError("the store was closed"))
         await self._options.release()
+
+    async def _connect_and_send(self, parts: tuple[Any, ...]) -> Any:
+        return await (await self._connected()).send(parts)
 
     async def _connected(self) -> "_Replies":
         """The connection; callers at the same time share one attempt."""
@@ -213,12 +206,15 @@ class _Replies(asyncio.Protocol):
         self._reader.feed(data)
         while (reply := self._reader.gets()) is not False:
             future, _ = self._waiting.popleft()
-            if future.done():
-                continue  # whoever asked has gone
-            if isinstance(reply, hiredis.ReplyError):
-                future.set_exception(_error(str(reply)))
-            else:
-                future.set_result(reply)
+            error = _error(str(reply)) if isinstance(reply, hiredis.ReplyError) else None
+            if not future.done():  # else whoever asked has gone
+                if error is None:
+                    future.set_result(reply)
+                else:
+                    future.set_exception(error)
+            if isinstance(error, ReadOnlyError):  # the next command looks for the new master
+                self.fail(RedisConnectionError("the Redis we talk to has become a replica"))
+                return
 
     def fail(self, error: Exception) -> None:
         """Gives the connection up: without one reply, all later ones would go to the wrong caller."""

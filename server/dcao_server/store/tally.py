@@ -31,7 +31,7 @@ class Tally:
     def __init__(self, flush: Flush) -> None:
         self._flush = flush
         self._heard: dict[RunKey, float] = {}
-        self._counts: dict[RunKey, Counter[str]] = {}
+        self._counts: dict[RunKey, Counter[tuple[str, ...]]] = {}
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._telling = asyncio.Lock()
@@ -52,8 +52,7 @@ class Tally:
             if len(self._counts) >= MOST_RUNS:
                 return
             counts = self._counts[key] = Counter()
-        for name in names:
-            counts[name] += 1
+        counts[tuple(names)] += 1
 
     def start(self) -> None:
         """Begins a round every `ROUND_SECONDS` from now on."""
@@ -83,7 +82,7 @@ class Tally:
     async def _tell(self, keys: Sequence[RunKey]) -> None:
         async with self._telling:
             heard = {key: self._heard.pop(key) for key in keys if key in self._heard}
-            counts = {key: self._counts.pop(key) for key in keys if key in self._counts}
+            counts = {key: _apart(self._counts.pop(key)) for key in keys if key in self._counts}
             if not heard and not counts:
                 return
             try:
@@ -110,3 +109,12 @@ class Tally:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, seconds)):
                 await self._stopping.wait()
+
+
+def _apart(counts: Counter[tuple[str, ...]]) -> Counter[str]:
+    """How often each name occurred, from how often each combination did, of which a run has few."""
+    apart: Counter[str] = Counter()
+    for names, times in counts.items():
+        for name in names:
+            apart[name] += times
+    return apart
