@@ -23,18 +23,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from probe_meter import counted, gradient_seconds, in_gradients, peak_bytes, plain_gradient
+from probe_meter import gradient_seconds, in_gradients, peak_bytes, plain_gradient
+from probe_peers import Case, Found, Method, curvlinops, eigenthings, pyhessian
 from probe_workloads import TEXT, Batch, Workload, step, train, workloads
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dcao_client.spectrum import Probe, ProbeSettings
 
-# λ₁, γ, products, and whether both were within the bounds given with them (None: no bounds are given).
-Found = tuple[float, float, int, bool | None]
-Method = Callable[[], Found]
-
 REPEATS = 3
+# Along a training the libraries measure at every so many of our probes: they take minutes.
+BESIDE = 4
 RATIOS = (1.3, 1.05, 1.005)
 EXACT = ProbeSettings(
     max_matvecs=70, rho_tol=1e-9, gamma_tol=1e-7, gamma_floor=0.0, matvec="double_backward", preconditioned=False
@@ -57,20 +55,6 @@ class Row:
     @property
     def reached(self) -> bool:
         return self.rho_error <= 0.01 and self.gamma_error <= 0.05
-
-
-@dataclass
-class Case:
-    """Weights, a batch, and the truth about them."""
-
-    name: str
-    model: nn.Module
-    loss: Callable[[nn.Module, Batch], Tensor]
-    batch: Batch
-    rho: float
-    gamma: float
-    gradient: float
-    memory: int
 
 
 def reference(model: nn.Module, loss: Callable[[nn.Module, Batch], Tensor], batch: Batch) -> tuple[float, float]:
@@ -153,87 +137,6 @@ def ours(case: Case, **changes: object) -> Method:
     return call
 
 
-def pyhessian(case: Case) -> Method:
-    """Power iteration with deflation at its default tolerance; it switches the model to eval mode."""
-    import sys
-
-    from pyhessian import hessian
-
-    module = sys.modules[hessian.__module__]
-
-    def call() -> Found:
-        model = _OneArgument(copy.deepcopy(case.model), case.loss, case.batch[1])
-        with counted(module, "hessian_vector_product") as calls, sdpa_kernel(SDPBackend.MATH):
-            torch.manual_seed(0)
-            solver = hessian(model, lambda out, _: out, data=case.batch, cuda=False)
-            values, _ = solver.eigenvalues(top_n=2)
-        top = sorted(values, reverse=True)
-        return top[0], top[0] - top[1], calls[0], None
-
-    return call
-
-
-class _OneArgument(nn.Module):
-    """A model whose forward is the loss: what libraries that insist on criterion(model(x), y) can be given."""
-
-    def __init__(self, model: nn.Module, loss: Callable[[nn.Module, Batch], Tensor], y: Tensor) -> None:
-        super().__init__()
-        self.model, self.loss, self.y = model, loss, y
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.loss(self.model, (x, self.y))
-
-
-def eigenthings(case: Case, **options: object) -> Method:
-    """Its Lanczos with as many steps as the proposal, or its defaults."""
-    from hessian_eigenthings import HessianOperator, lanczos
-
-    def call() -> Found:
-        model = copy.deepcopy(case.model)
-        operator = HessianOperator(model, [case.batch], lambda m, b: case.loss(m, b))
-        with counted(operator, "matvec") as calls, sdpa_kernel(SDPBackend.MATH):
-            found = lanczos(operator, k=2, which="LA", **options)
-        top = sorted((float(v) for v in found.eigenvalues), reverse=True)
-        return top[0], top[0] - top[1], calls[0], None
-
-    return call
-
-
-def curvlinops(case: Case) -> Method:
-    """Its Hessian operator in SciPy's ARPACK at tolerance 1e-2, its own determinism check switched off."""
-    from curvlinops import HessianLinearOperator
-    from scipy.sparse.linalg import LinearOperator, eigsh
-
-    def call() -> Found:
-        model = _OneArgument(copy.deepcopy(case.model), case.loss, case.batch[1])
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        with sdpa_kernel(SDPBackend.MATH):
-            operator = HessianLinearOperator(
-                model, _Mean(), parameters, [case.batch], check_deterministic=False, num_data=len(case.batch[0])
-            )
-            as_scipy = operator.to_scipy()
-            count = [0]
-
-            def product(v: object) -> object:
-                count[0] += 1
-                return as_scipy @ v
-
-            n = as_scipy.shape[0]
-            wrapped = LinearOperator((n, n), matvec=product, dtype=as_scipy.dtype)
-            values = eigsh(wrapped, k=2, which="LA", tol=1e-2, return_eigenvectors=False)
-        top = sorted((float(v) for v in values), reverse=True)
-        return top[0], top[0] - top[1], count[0], None
-
-    return call
-
-
-class _Mean(nn.MSELoss):
-    """Takes the model's output (a loss already) as it is."""
-
-    def forward(self, out: Tensor, _: Tensor) -> Tensor:
-        return out
-
-
 def cold(arguments: argparse.Namespace) -> list[Row]:
     rows: list[Row] = []
     for case in cases(arguments.models, arguments.steps, arguments.mode, arguments.text):
@@ -267,15 +170,21 @@ def show(row: Row) -> None:
 
 
 def warm(arguments: argparse.Namespace) -> list[Row]:
-    """Ours along a training: a probe every ``interval`` steps on the current or on a fixed batch."""
+    """Ours along a training: a probe every ``interval`` steps on the current or on a fixed batch; libraries beside."""
     rows = []
     for name in arguments.models:
-        mine = list(_along(workloads(arguments.text)[name], arguments))
+        both = list(_along(workloads(arguments.text)[name], arguments))
+        mine = [r for r in both if r.method.startswith("dcao")]
         good = sum(r.reached for r in mine)
         said = sum(r.reached or bool(r.bound_ok) for r in mine)
         median = statistics.median(r.gradients for r in mine)
         print(f"# {name}: median {median:.1f} gradients; {good}/{len(mine)} reached, {said}/{len(mine)} or bounded")
-        rows += mine
+        for method in dict.fromkeys(r.method for r in both if r not in mine):
+            theirs = [r for r in both if r.method == method]
+            cost = statistics.median(r.gradients for r in theirs)
+            reached = sum(r.reached for r in theirs)
+            print(f"#   {method}: median {cost:.1f}, {cost / median:.1f} x ours; {reached}/{len(theirs)} reached")
+        rows += both
     return rows
 
 
@@ -285,19 +194,29 @@ def _along(work: Workload, arguments: argparse.Namespace) -> Iterator[Row]:
     probe = Probe(model, work.loss, settings=ProbeSettings(preconditioned=False))
     probe.measure(fixed)  # attach: not counted
     label = f"dcao warm/{arguments.interval} {arguments.batch}"
-    for _ in range(arguments.probes):
+    for index in range(arguments.probes):
         for _ in range(arguments.interval):
             step(work, model, optimizer, next(stream))
         batch = fixed if arguments.batch == "fixed" else next(stream)
         rho, gamma = quick_reference(model, work, batch)
-        found, gradients = in_gradients(
-            functools.partial(probe.measure, batch), functools.partial(plain_gradient, model, work.loss, batch)
-        )
+        gradient = functools.partial(plain_gradient, model, work.loss, batch)
+        found, gradients = in_gradients(functools.partial(probe.measure, batch), gradient)
         ok = abs(found.rho - rho) <= found.rho_bound and abs(found.gamma - gamma) <= found.gamma_bound
         errors = abs(found.rho / rho - 1), abs(found.gamma / gamma - 1)
         row = Row(work.name, label, found.matvecs, gradients, float("nan"), *errors, ok)
         show(row)
         yield row
+        if arguments.peers and index % BESIDE == 0:
+            case = Case(work.name, model, work.loss, batch, rho, gamma, float("nan"), 0)
+            for method, call in along_peers(case).items():
+                row = _row(case, method, call, memory=False)
+                show(row)
+                yield row
+
+
+def along_peers(case: Case) -> dict[str, Method]:
+    """The libraries that reach the accuracy and leave the model's mode as it is (PyHessian always evaluates)."""
+    return {"hessian-eigenthings, 20 steps": eigenthings(case, max_iter=20), "curvlinops + eigsh": curvlinops(case)}
 
 
 def main() -> None:

@@ -149,12 +149,13 @@ def _steady(
     old, reasons = draft.factors, draft.reasons
     f, g, h = wanted
     band, slew = params.dead_band, params.slew
-    # Validated, because a law from a plug-in may give what is no factor.
-    return Multipliers(
-        lr=_steadied("lr", f, old.lr, bounds.lr, band, slew, reasons, free_to_fall=far_beyond_edge),
-        momentum=_steadied("momentum", g, old.momentum, bounds.momentum, band, params.momentum_slew, reasons),
-        weight_decay=_steadied("weight_decay", h, old.weight_decay, bounds.weight_decay, band, slew, reasons),
-    )
+    lr = _steadied("lr", f, old.lr, bounds.lr, band, slew, reasons, free_to_fall=far_beyond_edge)
+    momentum = _steadied("momentum", g, old.momentum, bounds.momentum, band, params.momentum_slew, reasons)
+    weight_decay = _steadied("weight_decay", h, old.weight_decay, bounds.weight_decay, band, slew, reasons)
+    values = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+    if math.isfinite(lr + momentum + weight_decay):
+        return complete(Multipliers, values)
+    return Multipliers(**values)  # says what is wrong: a law from a plug-in may give what is no factor
 
 
 def _steadied(

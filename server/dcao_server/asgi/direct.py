@@ -84,18 +84,25 @@ class DirectRequest:
         Raises:
             ClientDisconnect: it will not come.
         """
-        while not (self._complete or self.disconnected):
+        while not (self._complete or self.disconnected):  # as a rule it came with the headers
             self._arrived = self._protocol.loop.create_future()
             await self._arrived
         if not self._complete:
             raise ClientDisconnect()
         return self._body
 
-    async def send(self, status: int, head: bytes, body: bytes) -> None:
+    @property
+    def paused(self) -> bool:
+        """Whether the other end does not read: then `drain` comes before `send`."""
+        return self._protocol.flow.write_paused and not self.disconnected
+
+    async def drain(self) -> None:
+        """Returns when the other end has read, or is gone."""
+        await self._protocol.flow.drain()
+
+    def send(self, status: int, head: bytes, body: bytes) -> None:
         """The answer; `head` are its header lines, each with its end."""
         protocol = self._protocol
-        if protocol.flow.write_paused and not self.disconnected:
-            await protocol.flow.drain()
         if self.disconnected or protocol.transport.is_closing():
             return
         close = b"" if self.keep_alive else b"connection: close\r\n"

@@ -93,7 +93,9 @@ class GuardedRoute:
                 self._metrics.problem(problem.kind.slug)
             if status != CLIENT_CLOSED:
                 request.keep_alive = request.keep_alive and not self._lifecycle.draining
-                await request.send(status, head, body)
+                if request.paused:
+                    await request.drain()
+                request.send(status, head, body)
         seconds = time.perf_counter() - started
         self._metrics.http(self._template, "POST", status, seconds)
         if status != CLIENT_CLOSED and wanted(self._access_log, status):

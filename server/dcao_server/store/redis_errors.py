@@ -40,6 +40,18 @@ _AWAY_PREFIXES = (
 )
 
 
+def away(error: Exception) -> StoreUnavailableError | None:
+    """What an error of redis-py or of its connection means to us: that the store is away, or None."""
+    if (
+        isinstance(error, _AWAY)
+        # uvloop's word for a connection that was reset while redis-py kept it.
+        or (isinstance(error, RuntimeError) and "closed" in str(error))
+        or (isinstance(error, exceptions.ResponseError) and str(error).startswith(_AWAY_PREFIXES))
+    ):
+        return StoreUnavailableError(f"Redis cannot be used now: {error!r}")
+    return None
+
+
 def guarded(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
     """Turns redis-py's many words for "not now" into StoreUnavailableError."""
 
@@ -47,16 +59,10 @@ def guarded(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutin
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return await method(*args, **kwargs)
-        except _AWAY as error:
-            raise StoreUnavailableError(f"Redis cannot be used now: {error!r}") from error
-        except RuntimeError as error:
-            # uvloop's word for a connection that was reset while redis-py kept it.
-            if "closed" not in str(error):
+        except Exception as error:
+            unavailable = away(error)
+            if unavailable is None:
                 raise
-            raise StoreUnavailableError(f"Redis cannot be used now: {error}") from error
-        except exceptions.ResponseError as error:
-            if str(error).startswith(_AWAY_PREFIXES):
-                raise StoreUnavailableError(f"Redis cannot be used now: {error}") from error
-            raise
+            raise unavailable from error
 
     return call
