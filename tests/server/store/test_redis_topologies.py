@@ -99,7 +99,7 @@ async def test_racing_writers_in_a_cluster_decide_each_step_once(tmp_path: Path)
 
 
 async def answered(read: Callable[[], Awaitable[T]], seconds: float = 10.0) -> T:
-    """What a read gives once redis-py, whose connections are others than the decisions', has found the new master too."""
+    """What a read gives once redis-py has found the new master too: its connections are others than the decisions'."""
     end = time.monotonic() + seconds
     while True:
         try:
