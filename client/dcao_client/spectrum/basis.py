@@ -53,22 +53,18 @@ class Basis:
         self.count += 1
         return slot if slot.dtype == row.dtype and slot.device == row.device else slot.to(row.device, row.dtype)
 
-    def row(self, index: int, like: Tensor) -> Tensor:
-        """Row ``index`` in the dtype and on the device of ``like``."""
-        return self.slabs[index // self.slab][index % self.slab].to(like.device, like.dtype)
-
-    def inner(self, w: Tensor) -> Tensor:
-        """V w, float64 on the CPU, length ``count``."""
+    def inner(self, w: Tensor, begin: int = 0) -> Tensor:
+        """V w without the first ``begin`` rows, float64 on the CPU, length ``count − begin``."""
         w = w.to(self.device)
-        local = torch.cat([partial_inner(rows.to(self.work), w) for rows in self._filled()])
+        local = torch.cat([partial_inner(rows.to(self.work), w) for rows in self._filled(begin)])
         return self.space.reduce_(local).cpu()
 
-    def subtract_(self, w: Tensor, coefficients: Tensor) -> None:
-        """w ← w − Vᵀc, in place."""
+    def subtract_(self, w: Tensor, coefficients: Tensor, begin: int = 0) -> None:
+        """w ← w − Vᵀc, in place, without the first ``begin`` rows."""
         c = coefficients.to(self.device, self.work)
         local = w if w.device == self.device else w.to(self.device)
         start = 0
-        for rows in self._filled():
+        for rows in self._filled(begin):
             part = c[start : start + len(rows)]
             local.addmv_(rows.to(self.work).t(), part, alpha=-1.0)
             start += len(rows)
@@ -93,7 +89,8 @@ class Basis:
         self.count = keep
         del self.slabs[-(-keep // self.slab) :]
 
-    def _filled(self) -> list[Tensor]:
+    def _filled(self, begin: int = 0) -> list[Tensor]:
+        first, skipped = divmod(begin, self.slab)
         full, rest = divmod(self.count, self.slab)
-        slabs = self.slabs[:full]
-        return [*slabs, self.slabs[full][:rest]] if rest else slabs
+        slabs = [*self.slabs[first:full], self.slabs[full][:rest]] if rest else self.slabs[first:full]
+        return [slabs[0][skipped:], *slabs[1:]] if skipped else slabs

@@ -95,7 +95,9 @@ class FiniteDifference:
                 alias.data = value
             for index, weight in enumerate(self.problem.weights):
                 local = self._gradient(index, first=first)
-                total = local.mul_(weight) if total is None else total.add_(local, alpha=weight)
+                if weight != 1.0:
+                    local.mul_(weight)
+                total = local if total is None else total.add_(local)
         finally:
             for alias, point in zip(self.problem.parameters, self.points, strict=True):
                 alias.data = point

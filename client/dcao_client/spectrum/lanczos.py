@@ -189,12 +189,10 @@ class _Run:
     def _first_pass(self, w: Tensor, k: int) -> Array:
         """Remove the two components the three-term recurrence predicts; the full pass then finds only rounding."""
         h = np.zeros(k)
-        h[-1] = self.space.dot(self.current, w)
-        w.add_(self.current, alpha=-h[-1])
-        if k > 1 and self.coupling[-1] != 0.0:
-            previous = self.basis.row(k - 2, w)
-            h[-2] = self.space.dot(previous, w)
-            w.add_(previous, alpha=-h[-2])
+        begin = k - 2 if k > 1 and self.coupling[-1] != 0.0 else k - 1
+        recent = self.basis.inner(w, begin)
+        self.basis.subtract_(w, recent, begin)
+        h[begin:] = recent.numpy()
         return h
 
     def met(self) -> bool:
