@@ -53,6 +53,10 @@ class Basis:
         self.count += 1
         return slot if slot.dtype == row.dtype and slot.device == row.device else slot.to(row.device, row.dtype)
 
+    def row(self, index: int, like: Tensor) -> Tensor:
+        """Row ``index`` in the dtype and on the device of ``like``."""
+        return self.slabs[index // self.slab][index % self.slab].to(like.device, like.dtype)
+
     def inner(self, w: Tensor, begin: int = 0) -> Tensor:
         """V w without the first ``begin`` rows, float64 on the CPU, length ``count − begin``."""
         w = w.to(self.device)
