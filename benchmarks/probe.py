@@ -151,13 +151,21 @@ def cold(arguments: argparse.Namespace) -> list[Row]:
             if arguments.mode == "eval":
                 methods["PyHessian"] = lambda case=case: pyhessian(case)
         for name, make in methods.items():
-            try:
-                rows.append(_row(case, name, make(), arguments.memory))
-            except Exception as error:
-                print(f"{case.name:10} {name:32} failed: {type(error).__name__}: {str(error)[:150]}", flush=True)
-                continue
-            show(rows[-1])
+            row = _tried(case, name, make, arguments.memory)
+            if row is not None:
+                rows.append(row)
     return rows
+
+
+def _tried(case: Case, method: str, make: Callable[[], Method], memory: bool) -> Row | None:
+    """The row of a method, shown; None where it cannot do what is asked, which is said."""
+    try:
+        row = _row(case, method, make(), memory)
+    except Exception as error:
+        print(f"{case.name:10} {method:32} failed: {type(error).__name__}: {str(error)[:150]}", flush=True)
+        return None
+    show(row)
+    return row
 
 
 def show(row: Row) -> None:
@@ -208,15 +216,18 @@ def _along(work: Workload, arguments: argparse.Namespace) -> Iterator[Row]:
         yield row
         if arguments.peers and index % BESIDE == 0:
             case = Case(work.name, model, work.loss, batch, rho, gamma, float("nan"), 0)
-            for method, call in along_peers(case).items():
-                row = _row(case, method, call, memory=False)
-                show(row)
-                yield row
+            for method, make in along_peers(case).items():
+                beside = _tried(case, method, make, memory=False)
+                if beside is not None:
+                    yield beside
 
 
-def along_peers(case: Case) -> dict[str, Method]:
+def along_peers(case: Case) -> dict[str, Callable[[], Method]]:
     """The libraries that reach the accuracy and leave the model's mode as it is (PyHessian always evaluates)."""
-    return {"hessian-eigenthings, 20 steps": eigenthings(case, max_iter=20), "curvlinops + eigsh": curvlinops(case)}
+    return {
+        "hessian-eigenthings, 20 steps": lambda: eigenthings(case, max_iter=20),
+        "curvlinops + eigsh": lambda: curvlinops(case),
+    }
 
 
 def main() -> None:
