@@ -42,14 +42,17 @@ class Basis:
         self.count = 0
         self.peak_bytes = 0
 
-    def append(self, row: Tensor) -> Tensor:
-        """Store a row and return it as stored (rounded), which is what the caller must go on with."""
+    def append(self, row: Tensor, length: float = 1.0) -> Tensor:
+        """Store a row over its length and return it as stored (rounded), which is what the caller must go on with."""
         if self.count == self.slab * len(self.slabs):
             self.slabs.append(torch.empty((self.slab, self.n), dtype=self.dtype, device=self.device))
             element = self.slabs[0].element_size()
             self.peak_bytes = max(self.peak_bytes, len(self.slabs) * self.slab * self.n * element)
         slot = self.slabs[self.count // self.slab][self.count % self.slab]
-        slot.copy_(row)
+        if slot.device == row.device:
+            torch.div(row, length, out=slot)
+        else:
+            slot.copy_(row / length)
         self.count += 1
         return slot if slot.dtype == row.dtype and slot.device == row.device else slot.to(row.device, row.dtype)
 

@@ -66,7 +66,7 @@ class FiniteDifference:
         self.floor = 1e-4 if layout.dtype is torch.float32 else 1e-7
 
     def product(self, vector: Tensor) -> Tensor:
-        length = norm(vector)
+        length = float(vector.norm())  # of a step: it need not be exact
         if length == 0.0:
             return torch.zeros_like(vector)
         h = self.step / length

@@ -214,11 +214,10 @@ class _Run:
             self.coupling = np.zeros(self.basis.count)
             self.current = self.basis.append(fresh)
             return True
-        following = self.residual.div_(self.beta)
         if not self._restart_if_full():
             self.coupling = np.zeros(self.basis.count)
             self.coupling[-1] = self.beta
-        self.current = self.basis.append(following)
+        self.current = self.basis.append(self.residual, self.beta)
         return True
 
     def _restart_if_full(self) -> bool:
