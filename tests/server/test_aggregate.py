@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dcao_proto import Directional, GroupDirectional, Observation
@@ -18,6 +18,8 @@ PAIRS = st.lists(
 
 
 @given(PAIRS)
+@example([(5e-324, 1.0), (5e-324, 1.0)])
+@example([(5e-324, 1.0)] * 4)
 def test_an_aggregate_lies_within_its_values_however_large_or_heavy(pairs: list[tuple[float, float]]) -> None:
     values = [value for value, _ in pairs]
     for method in METHODS.values():

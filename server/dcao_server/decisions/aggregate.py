@@ -49,7 +49,9 @@ def median(pairs: Weighted) -> float:
         if below > half:
             return value
         if below == half and index + 1 < len(ordered):
-            return value / 2 + ordered[index + 1][0] / 2
+            following = ordered[index + 1][0]
+            # The sum of halves cannot overflow; halves of the smallest numbers vanish, hence the limits.
+            return min(max(value / 2 + following / 2, value), following)
     return ordered[-1][0]
 
 
