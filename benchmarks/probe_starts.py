@@ -40,9 +40,9 @@ class Recorder(Stop):
 
     seen: list[tuple[float, float, bool]] = field(default_factory=list)
 
-    def met(self, found: Ritz, error: Bounds, before: Ritz) -> bool:
+    def met(self, found: Ritz, error: Bounds) -> bool:
         second = float(found.values[1]) if len(found.values) > 1 else float("-inf")
-        self.seen.append((float(found.values[0]), second, super().met(found, error, before)))
+        self.seen.append((float(found.values[0]), second, super().met(found, error)))
         return False
 
 

@@ -14,6 +14,7 @@ from dcao_client.spectrum.double_backward import DoubleBackward
 from dcao_client.spectrum.finite_difference import STEP, FiniteDifference
 from dcao_client.spectrum.gauss_newton import GaussNewton
 from dcao_client.spectrum.kinks import KinksMovedError
+from dcao_client.spectrum.onednn import faster
 from dcao_client.spectrum.operators import Curvature
 from dcao_client.spectrum.problem import Problem
 from dcao_client.spectrum.settings import MatvecKind, ProbeSettings
@@ -44,12 +45,13 @@ class UnavailableError(RuntimeError):
 
 @dataclass(slots=True)
 class Choice:
-    """What was chosen, kept in ``Probe.state_dict``."""
+    """What was chosen, kept in ``Probe.state_dict``; ``onednn`` is None until it has been timed."""
 
     kind: MatvecKind | None = None
     step: float | None = None
     error: float | None = None
     channels_last: bool = True
+    onednn: bool | None = None
     reasons: dict[str, str] = field(default_factory=dict)
 
     def state_dict(self) -> dict[str, Any]:
@@ -86,13 +88,30 @@ def build(problem: Problem, settings: ProbeSettings, choice: Choice) -> Curvatur
 
 
 def _difference(problem: Problem, choice: Choice) -> FiniteDifference:
-    """Differences, in the faster order of memory unless the model was seen to forbid it."""
-    if choice.channels_last:
+    """Differences, computed in the faster ways that the model was not seen to forbid."""
+    if choice.onednn is None:
+        choice.onednn = faster()
+    was = choice.channels_last, choice.onednn
+    while True:
         try:
-            return FiniteDifference(problem, step=choice.step, channels_last=True)
-        except RuntimeError:  # what is wrong in the usual order too is raised by that
-            choice.channels_last = False
-    return FiniteDifference(problem, step=choice.step)
+            return FiniteDifference(
+                problem, step=choice.step, channels_last=choice.channels_last, onednn=bool(choice.onednn)
+            )
+        except RuntimeError:
+            if not _plainer(choice):
+                choice.channels_last, choice.onednn = was  # it was not they
+                raise
+
+
+def _plainer(choice: Choice) -> bool:
+    """Give up one faster way of computing; False when none is left."""
+    if choice.channels_last:
+        choice.channels_last = False
+    elif choice.onednn:
+        choice.onednn = False
+    else:
+        return False
+    return True
 
 
 def _try_all(problem: Problem, settings: ProbeSettings, choice: Choice) -> Curvature:
@@ -103,9 +122,8 @@ def _try_all(problem: Problem, settings: ProbeSettings, choice: Choice) -> Curva
         difference = _attempt(choice, "finite_difference", lambda: _difference(problem, choice))
     if exact is not None:
         operator, unit, image = exact
-        if difference is not None and difference.channels_last and _apart(operator, difference) > ACCEPT:
+        while difference is not None and _apart(operator, difference) > ACCEPT and _plainer(choice):
             # Something in the model takes the usual order for granted, and reads something else without an error.
-            choice.channels_last = False
             difference = _difference(problem, choice)
         if difference is not None and _trusted(difference, unit, image, choice):
             operator.close()

@@ -11,11 +11,12 @@ from torch import Tensor
 from dcao_client.spectrum.basis import SLAB, Basis
 from dcao_client.spectrum.distributed import broadcast_start
 from dcao_client.spectrum.finite_difference import FiniteDifference
-from dcao_client.spectrum.lanczos import NOISE, Matvec, Solve, lanczos
+from dcao_client.spectrum.lanczos import Matvec, Solve, lanczos
 from dcao_client.spectrum.operators import Curvature
 from dcao_client.spectrum.polish import polish
 from dcao_client.spectrum.problem import Collective
 from dcao_client.spectrum.result import Outcome
+from dcao_client.spectrum.ritz import Bounds
 from dcao_client.spectrum.settings import ProbeSettings, StartKind
 from dcao_client.spectrum.starts import start_vector
 from dcao_client.spectrum.stop import Stop
@@ -148,13 +149,15 @@ def raw_sharpness(operator: Curvature, settings: ProbeSettings) -> tuple[float |
 def noise(solve: Solve) -> float:
     """The products' own error relative to the largest Ritz value, as the projected matrix's asymmetry shows it."""
     scale = solve.found.scale if solve.found is not None else 0.0
-    return NOISE * solve.asymmetry / scale if scale > 0 else 0.0
+    return solve.asymmetry / scale if scale > 0 else 0.0
 
 
 def _too_noisy(solve: Solve, stop: Stop) -> bool:
-    if solve.found is None or solve.error is None or len(solve.found.values) < 2:
+    """Whether the products' noise exceeds the tolerances: values were off by a third of it, by twice at most."""
+    if solve.found is None or len(solve.found.values) < 2:
         return False
-    return solve.outcome is Outcome.CONVERGED and not stop.within(solve.found, solve.error)
+    noise = Bounds(solve.asymmetry, solve.asymmetry, solve.asymmetry, solve.asymmetry)
+    return solve.outcome is Outcome.CONVERGED and not stop.within(solve.found, noise)
 
 
 def _polished(operator: FiniteDifference, s: Tensor | None, solve: Solve) -> Solve:
@@ -166,5 +169,6 @@ def _polished(operator: FiniteDifference, s: Tensor | None, solve: Solve) -> Sol
         operator.step, operator.central = step, False
 
 
-# The best central step is longer than the best one-sided one: its truncation is of second order.
-CENTRAL = 3.0
+# Of the one-sided step. Measured with batch norm and attention: errors of λ₁ at 0.5 are the smallest or near them (at
+# most 5e-3); a step of three times the one-sided one, whose rounding is smaller, is off by up to 8e-2.
+CENTRAL = 0.5

@@ -49,6 +49,22 @@ def test_held_kinks_make_differences_right_where_free_ones_are_not(
     assert norm(free - exact @ v) / scale > 5 * norm(held - exact @ v) / scale
 
 
+def test_the_truncation_of_one_product_has_the_sign_opposite_to_that_of_the_next() -> None:
+    """L = Σ w³ has the truncation h·3v² in every entry, forwards; backwards its negative."""
+    model, step = nn.Linear(4, 1, bias=False).double(), 1e-3
+
+    def cubic(model: nn.Module, batch: Tensor) -> Tensor:
+        return model.weight.pow(3).sum() * batch.mean()
+
+    with isolated(model) as aliases:
+        operator = FiniteDifference(_problem(model, cubic, torch.ones(1, dtype=torch.float64), aliases), step=step)
+        v = torch.full((4,), 0.5, dtype=torch.float64)
+        exact, truncation = 6 * aliases[0].detach().flatten() * v, step * 3 * v.square()
+        products = [operator.product(v) for _ in range(4)]
+    for sign, product in zip((1, -1, 1, -1), products, strict=True):
+        torch.testing.assert_close(product - exact, sign * truncation, rtol=1e-6, atol=1e-9)
+
+
 def test_a_replay_that_calls_more_functions_than_were_recorded_is_noticed() -> None:
     kinks, x = FrozenKinks(), torch.ones(2)
     with kinks.recording():
