@@ -118,12 +118,17 @@ def _row(case: Case, method: str, call: Method, memory: bool) -> Row:
     return Row(case.name, method, matvecs, gradients, peak, abs(rho / case.rho - 1), abs(gamma / case.gamma - 1), ok)
 
 
-def ours(case: Case, **changes: object) -> Method:
-    """A probe that was attached (its kind of product chosen) before, measuring cold."""
+def ours(case: Case, *, faster: bool = True, **changes: object) -> Method:
+    """A probe that was attached (its kind of product chosen) before, measuring cold.
+
+    Without ``faster`` its gradients are computed as the training's are.
+    """
     settings = ProbeSettings(preconditioned=False, **changes)  # type: ignore[arg-type]
     first = Probe(case.model, case.loss, settings=settings)
     first.measure(case.batch)
     choice = first.choice
+    if not faster:
+        choice.channels_last = choice.onednn = False
 
     def call() -> Found:
         probe = Probe(case.model, case.loss, settings=settings)
@@ -142,6 +147,7 @@ def cold(arguments: argparse.Namespace) -> list[Row]:
     for case in cases(arguments.models, arguments.steps, arguments.mode, arguments.text):
         methods: dict[str, Callable[[], Method]] = {
             "dcao": lambda case=case: ours(case),
+            "dcao, the training's kernels": lambda case=case: ours(case, faster=False),
             "dcao double backward": lambda case=case: ours(case, matvec="double_backward"),
         }
         if arguments.peers:

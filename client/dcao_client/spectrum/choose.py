@@ -20,9 +20,8 @@ from dcao_client.spectrum.problem import Problem
 from dcao_client.spectrum.settings import MatvecKind, ProbeSettings
 from dcao_client.spectrum.vectors import norm
 
-# A one-sided difference may differ from double backward by this much along the gradient; the top
-# eigenvalues are then right to a quarter of it, and what is worse is polished. Measured: 1e-3 without batch
-# norm, 1e-2 with it.
+# A one-sided difference may differ from double backward by this much along the gradient; the top eigenvalues are then
+# right to half of it, and what is worse is polished. Measured: 1e-3 to 1e-2 without batch norm, 2e-2 with it.
 ACCEPT = 0.03
 # Two step lengths of a network with kinks differ by a sixth or more; of a smooth one by the truncation,
 # below this.

@@ -19,6 +19,7 @@ Differs from the textbook (Golub & Van Loan §10.1; Wu & Simon 2000 for the rest
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -147,7 +148,7 @@ class _Run:
             return False
         if self.beta < 0.5 * self.cancelled:
             h += self._pass(w)
-        before = float(np.hypot(np.linalg.norm(h), self.beta))
+        before = math.sqrt(h @ h + self.beta * self.beta)
         if self.matvecs == 1:
             self.first = float(h[-1])
         expected = self.coupling
@@ -183,16 +184,19 @@ class _Run:
         again = self.basis.inner(w)
         self.basis.subtract_(w, again)
         self.beta = self.space.norm(w)
-        self.cancelled = float(np.hypot(float(again.norm()), self.beta))
-        return np.asarray(again.numpy())
+        h = np.asarray(again.numpy())
+        self.cancelled = math.sqrt(h @ h + self.beta * self.beta)
+        return h
 
     def _first_pass(self, w: Tensor, k: int) -> Array:
         """Remove the two components the three-term recurrence predicts; the full pass then finds only rounding."""
         h = np.zeros(k)
-        begin = k - 2 if k > 1 and self.coupling[-1] != 0.0 else k - 1
-        recent = self.basis.inner(w, begin)
-        self.basis.subtract_(w, recent, begin)
-        h[begin:] = recent.numpy()
+        h[-1] = self.space.dot(self.current, w)
+        begin = k - 1
+        if k > 1 and self.coupling[-1] != 0.0:
+            h[-2] = self.coupling[-1]
+            begin = k - 2
+        self.basis.subtract_(w, torch.from_numpy(h[begin:]), begin)
         return h
 
     def met(self) -> bool:

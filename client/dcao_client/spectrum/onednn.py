@@ -50,7 +50,7 @@ def _multiply(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     """a bᵀ + bias of shapes (n, k), (m, k) and (m,)."""
     # oneDNN has no fast way through a matrix with holes: a thousand times the time.
     b = b.mT.contiguous().mT if b.stride(0) == 1 else b.contiguous()
-    return cast("Tensor", torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], ""))
+    return cast("Tensor", torch.ops.mkldnn._linear_pointwise.default(a, b, bias, "none", [], ""))
 
 
 class _Linear(torch.autograd.Function):
@@ -77,6 +77,13 @@ class _Linear(torch.autograd.Function):
         )
 
 
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x Wᵀ + b for any number of leading dimensions."""
+    rows = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
+    out = cast("Tensor", _Linear.apply(rows, weight, bias))  # type: ignore[no-untyped-call]
+    return out if x.dim() == 2 else out.view(*x.shape[:-1], len(weight))
+
+
 class OneDNN(TorchFunctionMode):
     """Inside it ``linear``, ``addmm`` and products with a matrix go to oneDNN if they are large enough.
 
@@ -97,9 +104,7 @@ class OneDNN(TorchFunctionMode):
             except TypeError:  # another form of the call, such as one with ``out``
                 return func(*args, **(kwargs or {}))
             if _fits(x, weight, bias):
-                rows = x.reshape(-1, x.shape[-1])
-                out = cast("Tensor", _Linear.apply(rows, weight, bias))  # type: ignore[no-untyped-call]
-                return out.view(*x.shape[:-1], len(weight))
+                return _linear(x, weight, bias)
         return func(*args, **(kwargs or {}))
 
 
