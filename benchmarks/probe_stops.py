@@ -23,10 +23,11 @@ from dcao_client.spectrum.lanczos import lanczos
 from dcao_client.spectrum.operators import Curvature
 from dcao_client.spectrum.result import Spectrum
 from dcao_client.spectrum.ritz import Bounds, Ritz
-from dcao_client.spectrum.stop import Stop
+from dcao_client.spectrum.stop import DOZEN, Stop
 
 AT = (10, 30, 60, 100, 150, 220, 300)
-FRACTIONS = (0.25, 0.3, 0.4, 0.5, 0.7, 1.0)
+# Parts of γ's tolerance that λ₂'s residual may have before twelve products, and from then on.
+PARTS = ((0.3, 0.3), (0.3, 1.0), (0.4, 1.0), (0.5, 0.5), (0.5, 1.0), (1.0, 1.0))
 EXACT = ProbeSettings(
     max_matvecs=60, rho_tol=1e-4, gamma_tol=1e-2, gamma_floor=0.0, matvec="double_backward", preconditioned=False
 )
@@ -71,13 +72,13 @@ def solves(work: Workload, seeds: int, modes: list[bool]) -> Iterator[tuple[Spec
             model.train()
 
 
-def stopped(seen: Seen, fraction: float) -> tuple[int, Ritz, Bounds]:
+def stopped(seen: Seen, parts: tuple[float, float]) -> tuple[int, Ritz, Bounds]:
     """Products, pairs and bounds where the rule stops."""
     rule = Stop()
     within = (
         index
         for index, (found, error) in enumerate(seen)
-        if rule.within(found, error) and found.residuals[1] <= fraction * rule.allowed(found)
+        if rule.within(found, error) and found.residuals[1] <= parts[index + 1 >= DOZEN] * rule.allowed(found)
     )
     last = next(within, len(seen) - 1)
     return last + 1, *seen[last]
@@ -104,13 +105,14 @@ def main() -> None:
         # Batch norm makes train and eval two functions.
         modes = [True, False] if name == "resnet" else [True]
         every = list(solves(workloads(arguments.text)[name], arguments.seeds, modes))
-        for fraction in FRACTIONS:
-            ends = [(stopped(seen, fraction), exact) for exact, seen in every]
+        for parts in PARTS:
+            ends = [(stopped(seen, parts), exact) for exact, seen in every]
             products = [end[0] for end, _ in ends]
             mistakes = sum(wrong(end[1], end[2], exact) for end, exact in ends)
             print(
-                f"{name:8} residual ≤ {fraction:4.2f} of γ's tolerance: {statistics.mean(products):5.2f} products "
-                f"(median {statistics.median(products):g}), wrong {mistakes} of {len(ends)}",
+                f"{name:8} residual ≤ {parts[0]}, then {parts[1]} of γ's tolerance: "
+                f"{statistics.mean(products):5.2f} products (median {statistics.median(products):g}), "
+                f"wrong {mistakes} of {len(ends)}",
                 flush=True,
             )
 

@@ -92,7 +92,7 @@ class FiniteDifference:
                 kinks.tape.clear()
 
     def _shifted(self, pieces: list[Tensor], h: float) -> list[Tensor]:
-        return [point.add(piece, alpha=h) for point, piece in zip(self.begin, pieces, strict=True)]
+        return list(torch._foreach_add(self.begin, pieces, alpha=h))
 
     def _evaluate(self, values: list[Tensor], *, first: bool = False) -> Tensor:
         """The gradient at other weights and, last, the loss, summed over micro-batches and ranks.

@@ -53,7 +53,7 @@ MEDIUM = 500_000
 
 
 # Rows allocated together where nothing bounds the basis: short rows are multiplied faster together.
-UNBOUNDED_SLAB = 8
+UNBOUNDED_SLAB = 20
 
 
 def max_basis(operator: Curvature, settings: ProbeSettings) -> int | None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch._utils import _unflatten_dense_tensors
 
 
 class Layout:
@@ -28,6 +29,7 @@ class Layout:
         self.device = tensors[0].device
         self.dtype = torch.float64 if all(d is torch.float64 for d in self.dtypes) else torch.float32
         self.alike = all(t.dtype is self.dtype and t.device == self.device for t in tensors)
+        self.like = [t.detach() for t in tensors]
 
     def flatten(self, tensors: Sequence[Tensor]) -> Tensor:
         """The tensors' values in one new vector of length ``size``."""
@@ -35,9 +37,9 @@ class Layout:
 
     def unflatten(self, vector: Tensor) -> list[Tensor]:
         """Views (or casts) of the vector with the tensors' shapes, dtypes and devices."""
-        views = [piece.view(shape) for piece, shape in zip(torch.split(vector, self.sizes), self.shapes, strict=True)]
         if self.alike:
-            return views
+            return list(_unflatten_dense_tensors(vector, self.like))  # type: ignore[no-untyped-call]
+        views = [piece.view(shape) for piece, shape in zip(torch.split(vector, self.sizes), self.shapes, strict=True)]
         return [v.to(device, dtype) for v, device, dtype in zip(views, self.devices, self.dtypes, strict=True)]
 
 

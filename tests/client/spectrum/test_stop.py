@@ -21,6 +21,12 @@ def test_the_plain_residual_of_the_second_pair_is_well_within_the_tolerance(resi
     assert Stop().met(found, bounds(found, 1e-6)) is stops
 
 
+@pytest.mark.parametrize(("products", "stops"), [(11, False), (12, True)])
+def test_after_a_dozen_products_the_residual_may_have_the_whole_tolerance(products: int, stops: bool) -> None:
+    found = ritz([10.0, 8.0, *(3.0 - i / 10 for i in range(products - 2))], [1e-3, 0.09, *[0.5] * (products - 2)])
+    assert Stop().met(found, bounds(found, 1e-6)) is stops
+
+
 def test_a_dull_direction_bounds_nothing() -> None:
     """θ₂ = 0.02 with a residual of 0.3: small beside λ₁, but λ₂ may be anything up to λ₁."""
     found = ritz([10.0, 0.02, 0.01], [1e-3, 0.3, 0.3])
