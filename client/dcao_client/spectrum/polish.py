@@ -42,8 +42,10 @@ def polish(accurate: Matvec, solve: Solve, floor: float, space: Space) -> Solve:
     error = bounds(found, floor)
     # No bound is below what this step moved its value by: the vectors are as good as the products that found them.
     moves = np.abs(theta - solve.found.values[:2])
-    first = max(error.rho, min(residuals[0], float(moves[0]) / 2))
-    second = max(error.second, min(residuals[1], float(moves[1])))
+    # Central products have noise of their own, which nothing here shows: errors were up to half of T's asymmetry.
+    least = solve.asymmetry / 2
+    first = max(error.rho, least, min(residuals[0], float(moves[0]) / 2))
+    second = max(error.second, least, min(residuals[1], float(moves[1])))
     minimum = max(error.minimum, noise) if len(rest) else error.minimum
     error = replace(error, rho=first, second=second, gamma=max(first, second), minimum=minimum)
     return replace(solve, found=found, error=error, vectors=(*turned, *solve.vectors[2:]), matvecs=solve.matvecs + 2)

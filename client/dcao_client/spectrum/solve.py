@@ -169,6 +169,6 @@ def _polished(operator: FiniteDifference, s: Tensor | None, solve: Solve) -> Sol
         operator.step, operator.central = step, False
 
 
-# Of the one-sided step. Measured with batch norm and attention: errors of λ₁ at 0.5 are the smallest or near them (at
-# most 5e-3); a step of three times the one-sided one, whose rounding is smaller, is off by up to 8e-2.
+# Of the one-sided step. With batch norm the worst errors of λ₁ were 5e-3 at 0.5, 1.5e-2 at 1 and 8e-2 at 3; the medians
+# are alike (``benchmarks/probe_differences.py``).
 CENTRAL = 0.5
