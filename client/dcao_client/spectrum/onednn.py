@@ -2,8 +2,8 @@
 
 Torch multiplies single-precision matrices on x86 by MKL, which does not use the AVX-512 units of processors other
 than its maker's; oneDNN, with which torch computes convolutions, does. The same function, summed in another order:
-gradients of linear layers take 0.45 to 0.6 of the time on such a processor (``benchmarks/probe_linear.py``), and on
-others nothing changes, because ``faster`` times both.
+gradients of large linear layers take 0.5 to 0.7 of the time on such a processor (``benchmarks/probe_linear.py``), and
+on others nothing changes, because ``faster`` times both.
 """
 
 from __future__ import annotations
