@@ -57,22 +57,48 @@ class Answer:
     error: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Posed:
+    """What is known of a point before any product: what to say of it, P^-½ if asked for, and ‖g‖."""
+
+    said: dict[str, Any]
+    scaling: Tensor | None
+    length: float
+
+
+def basics(operator: Curvature, question: Question) -> dict[str, Any]:
+    """What the operator says without a product; None where it is not finite."""
+    return {
+        "matvec": operator.kind,
+        "preconditioned": question.preconditioned,
+        "loss": finite(operator.loss),
+        "grad_norm": finite(operator.space.norm(operator.gradient)),
+    }
+
+
+def described(operator: Curvature, question: Question) -> Posed | None:
+    """The point, or None when its loss, its gradient or its preconditioner is not finite."""
+    said = basics(operator, question)
+    length = said["grad_norm"]
+    if length is None or said["loss"] is None:
+        return None
+    s = question.scaling(operator)
+    if s is not None and not operator.space.norm(s) > 0.0:
+        return None
+    return Posed(said, s, length)
+
+
 def measure(operator: Curvature, question: Question) -> Answer:
     """λ₁, λ₂ and everything that comes with them."""
-    space = operator.space
-    length, loss = finite(space.norm(operator.gradient)), finite(operator.loss)
-    said: dict[str, Any] = {"matvec": operator.kind, "preconditioned": question.preconditioned}
-    said |= {"loss": loss, "grad_norm": length}
-    if length is None or loss is None:
-        return _diverged(said)
-    s = question.scaling(operator)
-    if s is not None and not space.norm(s) > 0.0:
-        return _diverged(said)
+    posed = described(operator, question)
+    if posed is None:
+        return diverged(basics(operator, question))
+    said, s, length = posed.said, posed.scaling, posed.length
     eigen = top(operator, s, question.warm, question.settings, question.seed, question.collective)
     solve = eigen.solve
     said["matvecs"] = solve.matvecs
     if solve.outcome is Outcome.NON_FINITE or solve.found is None or solve.error is None:
-        return _diverged(said)
+        return diverged(said)
     said["memory"] = solve.peak_bytes
     if length > 0.0:
         _besides(operator, question, eigen, s, length, said)
@@ -127,7 +153,8 @@ def critical(found: tuple[float, float, Critical] | None) -> Spectrum:
     return Spectrum("ok", rho=result.sharpness, loss=loss, grad_norm=length, matvec="critical", matvecs=result.forwards)
 
 
-def _diverged(said: dict[str, Any]) -> Answer:
+def diverged(said: dict[str, Any]) -> Answer:
+    """The answer where something is not finite."""
     return Answer(_ended(Outcome.NON_FINITE, "diverged", said))
 
 

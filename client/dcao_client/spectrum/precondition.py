@@ -5,12 +5,15 @@ which are those of the symmetric P^-½HP^-½ (Cohen et al. 2022, arXiv:2207.1448
 P⁻¹H to a symmetric solver gives wrong numbers). P = (1 − β₁ᵗ)(√ν̂ + ε) with the probe's own gradient folded
 into ν first, as the coming step will do it: otherwise a row that was never updated (ν = 0, P = ε) outshines
 everything.
+
+The rules below are for the optimizers of torch and their look-alikes. Any other optimizer can say its own by a method
+of its class (`OwnPreconditioner`), which goes before the rules.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +23,33 @@ from dcao_client.spectrum.vectors import Layout
 
 State = dict[str, Any]
 Group = dict[str, Any]
+Rule = Callable[[nn.Parameter, State, Group, Tensor], Tensor]
+
+
+class OwnPreconditioner(Protocol):
+    """What an optimizer offers that says itself how it preconditions. Nothing is to be inherited: the names suffice.
+
+    Attributes:
+        preconditioned: False where P = 1; the method is then not called and the raw curvature is measured. Need not
+            exist: absent is True.
+    """
+
+    preconditioned: bool
+
+    def preconditioner(self, parameter: nn.Parameter, gradient: Tensor) -> Tensor:
+        """P of this parameter, entry by entry: the coming step moves it by −(a rate)·P⁻¹·(a mean of gradients).
+
+        Everything but the group's ``lr`` is P's: bias corrections, ε, and the gradient folded into the second moment as
+        the coming step will do it. Rates of groups are compared by their ``lr``, where they have one.
+
+        Args:
+            parameter: one of the optimizer's own; it, its ``.grad`` and the optimizer's state are only to be read.
+            gradient: of the probe's batch, float64, in the parameter's shape (of a sharded one: this rank's part).
+
+        Returns:
+            A tensor of the gradient's shape, every entry finite and > 0.
+        """
+        ...
 
 
 def _number(value: Any) -> float:
@@ -84,11 +114,32 @@ _RULES: dict[str, Callable[[State, Group, Tensor], Tensor]] = {
 }
 
 
-def rule(optimizer: torch.optim.Optimizer | None) -> Callable[[State, Group, Tensor], Tensor] | None:
+def rule(optimizer: torch.optim.Optimizer | None) -> Rule | None:
     """How this optimizer preconditions, or None when it does not (SGD) or not diagonally (LBFGS, Muon)."""
     if optimizer is None:
         return None
-    return next((_RULES[c.__name__] for c in type(optimizer).__mro__ if c.__name__ in _RULES), None)
+    if _says_its_own(optimizer):
+        return _own(optimizer) if getattr(optimizer, "preconditioned", True) else None
+    known = next((_RULES[c.__name__] for c in type(optimizer).__mro__ if c.__name__ in _RULES), None)
+    return None if known is None else lambda _, state, group, g: known(state, group, g)
+
+
+def _says_its_own(optimizer: torch.optim.Optimizer) -> bool:
+    return callable(getattr(type(optimizer), "preconditioner", None))
+
+
+def _own(optimizer: Any) -> Rule:
+    def ask(parameter: nn.Parameter, _: State, __: Group, gradient: Tensor) -> Tensor:
+        with torch.no_grad():
+            given = local(optimizer.preconditioner(parameter, gradient)).to(gradient)
+        if given.shape != gradient.shape or not bool((given > 0).all()):
+            raise ValueError(
+                f"expected {type(optimizer).__name__}.preconditioner to return positive entries of shape "
+                f"{tuple(gradient.shape)}; got shape {tuple(given.shape)}, least {float(given.min()):g}"
+            )
+        return given
+
+    return ask
 
 
 def scaling(
@@ -107,7 +158,7 @@ def scaling(
     if how is None:
         raise ValueError(f"expected an optimizer with a diagonal second moment; got {type(optimizer).__name__}")
     groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
-    base = optimizer.param_groups[0]
+    base, own = optimizer.param_groups[0], _says_its_own(optimizer)
     pieces = []
     for parameter, g in zip(parameters, layout.unflatten(gradient), strict=True):
         group = groups.get(id(parameter))
@@ -115,17 +166,19 @@ def scaling(
             pieces.append(torch.zeros_like(g, dtype=torch.float64))
             continue
         state = optimizer.state.get(parameter, {})
-        denominator = how(state, group, g.to(torch.float64))
+        denominator = how(parameter, state, group, g.to(torch.float64))
         if group.get("maximize"):
             raise ValueError("expected an optimizer that minimises; got maximize=True")
-        pieces.append((_relative_rate(group, base) / denominator).sqrt())
+        pieces.append((_relative_rate(group, base, own=own) / denominator).sqrt())
     return layout.flatten(pieces)
 
 
-def _relative_rate(group: Group, base: Group) -> float:
+def _relative_rate(group: Group, base: Group, *, own: bool) -> float:
+    if own and not all(isinstance(g.get("lr"), int | float | Tensor) for g in (group, base)):
+        return 1.0
     rate, reference = _number(group["lr"]), _number(base["lr"])
     ratio = rate / reference if reference > 0 else 1.0
-    return ratio * _horizon(base) / _horizon(group)
+    return ratio if own else ratio * _horizon(base) / _horizon(group)
 
 
 def _horizon(group: Group) -> float:

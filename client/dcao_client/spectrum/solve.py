@@ -113,7 +113,7 @@ def top(
         generator=generator,
         basis=new_basis(operator, settings),
         max_basis=most,
-        want=max(2, kept(settings)),
+        want=max(2, kept(settings, operator.gradient.numel())),
     )
     if inexact and _too_noisy(solve, stop):
         assert isinstance(operator, FiniteDifference)  # noqa: S101  (``inexact`` says so)
@@ -122,12 +122,15 @@ def top(
     return Eigen(solve, "gradient" if cold and kind != "random" else kind)
 
 
-def kept(settings: ProbeSettings) -> int:
-    """Ritz vectors to keep until the next measurement (bfloat16).
+def kept(settings: ProbeSettings, size: int) -> int:
+    """Ritz vectors of this size to keep until the next measurement (bfloat16).
 
-    One to track; for a start with history the two that are sought and the one below (``starts.LOWER``).
+    One to track, two to go on from in a few products, where two are a trifle; for a start with history the two that are
+    sought and the one below (``starts.LOWER``).
     """
-    return 3 if settings.start in WITH_HISTORY else 1
+    if settings.start in WITH_HISTORY:
+        return 3
+    return 1 if size > LARGE else 2
 
 
 def raw_sharpness(operator: Curvature, settings: ProbeSettings) -> tuple[float | None, int]:

@@ -46,3 +46,26 @@ def start_vector(
 def _random(like: Tensor, generator: torch.Generator, space: Space) -> Tensor:
     vector = torch.randn(like.numel(), generator=generator, dtype=torch.float32).to(like)
     return vector / space.norm(vector)
+
+
+def continued(
+    gradient: Tensor,
+    last: Sequence[Tensor],
+    lengths: tuple[float, float],
+    generator: torch.Generator,
+    space: Space,
+) -> Tensor:
+    """The last top vector, the second and the gradient, of ``lengths`` beside it; the gradient where there is none.
+
+    Each has the sign of its component along the gradient, so that nothing cancels.
+    """
+    length = space.norm(gradient)
+    total = torch.zeros_like(gradient)
+    for vector, share in zip(last, (1.0, lengths[0]), strict=False):
+        v = vector.to(gradient)
+        size = space.norm(v)
+        if size > 0.0:
+            total.add_(v, alpha=(-share if space.dot(v, gradient) < 0 else share) / size)
+    if not last or not space.norm(total) > 0.0:
+        return start_vector("gradient", gradient, (), generator, space)
+    return total.add_(gradient, alpha=lengths[1] / length) if length > 0.0 else total

@@ -175,3 +175,41 @@ def test_slopes_and_curvatures_per_group_add_up(loss: Any) -> None:
     assert [g.name for g in s.groups] == ["body", "head"]
     assert s.directional is not None
     assert sum(g.slope for g in s.groups) == pytest.approx(s.directional.slope, rel=1e-9)
+
+
+class _OwnAdam(torch.optim.SGD):
+    """Says by a method what torch's Adam would divide by at its first step."""
+
+    def preconditioner(self, parameter: nn.Parameter, gradient: Tensor) -> Tensor:
+        assert any(parameter is p for group in self.param_groups for p in group["params"])
+        return 0.1 * (gradient.abs() + 1e-8)
+
+
+def test_an_optimizer_may_say_its_own_preconditioner(loss: Any) -> None:
+    model = _net()
+    adam = torch.optim.Adam(model.parameters(), lr=1e-3)
+    usual = Probe(model, loss, optimizer=adam, settings=EXACT).measure(_batch())
+    probe = Probe(model, loss, optimizer=_OwnAdam(model.parameters(), lr=1e-3), settings=EXACT)
+    own = probe.measure(_batch())
+    assert probe.preconditioned
+    assert own.rho == pytest.approx(usual.rho, rel=1e-6)
+    assert own.fingerprint == usual.fingerprint
+    assert probe.sharpness(_batch()).rho == pytest.approx(usual.rho, rel=1e-2)
+
+
+def test_the_rates_of_groups_are_compared_where_an_optimizer_says_its_own(loss: Any) -> None:
+    model = _net()
+    groups = [{"params": model[0].parameters()}, {"params": model[2].parameters(), "lr": 3e-3}]
+    adam = Probe(model, loss, optimizer=torch.optim.Adam(groups, lr=1e-3), settings=EXACT).measure(_batch())
+    own = Probe(model, loss, optimizer=_OwnAdam(groups, lr=1e-3), settings=EXACT).measure(_batch())
+    assert own.rho == pytest.approx(adam.rho, rel=1e-6)
+
+
+def test_an_optimizer_with_the_method_may_say_that_it_does_not_precondition(loss: Any) -> None:
+    model = _net()
+    optimizer = _OwnAdam(model.parameters(), lr=0.1)
+    optimizer.preconditioned = False
+    probe = Probe(model, loss, optimizer=optimizer, settings=EXACT)
+    assert not probe.preconditioned
+    raw = Probe(model, loss, settings=EXACT).measure(_batch())
+    assert probe.measure(_batch()).rho == pytest.approx(raw.rho)
