@@ -117,10 +117,10 @@ class Probe:
         return replace(spectrum, seconds=time.perf_counter() - began)
 
     def sharpness(self, batch: Any, *, matvecs: int = 3) -> Spectrum:
-        """λ₁ alone, from at most ``matvecs`` products that go on from the last top vector; there is no ``gamma``.
+        """λ₁ alone, from ``matvecs`` products that go on from the last top vectors; there is no ``gamma``.
 
-        Four gradients with differences instead of ten for a solve, and a few percent below λ₁ along a training. The
-        first time, without a vector, up to eight products, until the bound is 5 %. Batches as in ``measure``.
+        Four gradients with differences instead of ten for a solve, and a few percent below λ₁ along a training. Up to
+        eight products where there is no vector yet, or where its residual shows that it is no start any more.
 
         Raises:
             ValueError: ``matvecs`` is not positive; and what ``measure`` raises.

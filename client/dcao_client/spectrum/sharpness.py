@@ -8,7 +8,7 @@ from one probe to the next.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 
 import torch
 
@@ -17,17 +17,32 @@ from dcao_client.spectrum.lanczos import lanczos
 from dcao_client.spectrum.measure import Answer, Question, basics, described, diverged
 from dcao_client.spectrum.operators import Curvature
 from dcao_client.spectrum.result import Outcome, Spectrum, finite
+from dcao_client.spectrum.ritz import Bounds, Ritz
 from dcao_client.spectrum.solve import new_basis, noise, scaled
 from dcao_client.spectrum.starts import continued
 from dcao_client.spectrum.stop import Stop
 
 # Lengths of the last second vector and of the unit gradient beside the last top vector. The second takes over where two
-# eigenvalues cross, the gradient holds what is new (``benchmarks/probe_cheap.py --seconds 0 0.3 0.5 --mixes 0 0.1 0.3``).
+# eigenvalues cross, the gradient holds what is new (``benchmarks/probe_cheap.py --seconds 0 0.3 --mixes 0 0.3``).
 SECOND, MIX = 0.3, 0.3
 # The part of these lengths for fewer products, which cannot sort out what is mixed: none for one, a Rayleigh quotient.
 FEW = {1: 0.0, 2: 0.3}
 # Without a last vector: products at most and at least, and the bound of λ₁, as a fraction of it, at which they end.
 COLD_MATVECS, COLD_LEAST, COLD_TOL = 8, 5, 0.05
+# A residual above this part of λ₁ after the products asked for says that the last vector was no start: then, too, there
+# are up to eight.
+STALE = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Enough(Stop):
+    """Stops at the tolerance, or after so many products unless the residual says that they found nothing."""
+
+    matvecs: int = 3
+
+    def met(self, found: Ritz, error: Bounds) -> bool:
+        spent = len(found.values) >= self.matvecs
+        return self.within(found, error) or (spent and found.residuals[0] <= STALE * abs(found.values[0]))
 
 
 def sharpness(operator: Curvature, question: Question, matvecs: int) -> Answer:
@@ -42,13 +57,15 @@ def sharpness(operator: Curvature, question: Question, matvecs: int) -> Answer:
     if question.collective is not None:
         broadcast_start(start, question.collective)
     cold = not question.warm
-    stop = Stop(COLD_TOL if cold else question.settings.rho_tol, floor=operator.floor, gap=False)
-    if cold:
-        stop = replace(stop, least=COLD_LEAST)
+    stop = (
+        Stop(COLD_TOL, floor=operator.floor, gap=False, least=COLD_LEAST)
+        if cold
+        else Enough(question.settings.rho_tol, floor=operator.floor, gap=False, matvecs=matvecs)
+    )
     solve = lanczos(
         scaled(operator, posed.scaling),
         start,
-        max_matvecs=max(matvecs, COLD_MATVECS) if cold else matvecs,
+        max_matvecs=max(matvecs, COLD_MATVECS),
         stop=stop,
         generator=generator,
         basis=new_basis(operator, question.settings),
