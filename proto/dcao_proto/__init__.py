@@ -10,7 +10,7 @@ from dcao_proto.decision import (
     Record,
 )
 from dcao_proto.hyperparameters import Bounds, Hyperparameters, Multipliers
-from dcao_proto.observation import Directional, GroupDirectional, Observation, ProbeReport
+from dcao_proto.observation import Directional, GroupDirectional, Observation, Path, ProbeReport
 from dcao_proto.optimizers import stability_threshold
 from dcao_proto.policy_info import PolicyInfo, PolicyList
 from dcao_proto.problem import ProblemDetails, ProblemError, ProblemKind
@@ -31,6 +31,7 @@ __all__ = [
     "JournalEntry",
     "Multipliers",
     "Observation",
+    "Path",
     "PolicyChoice",
     "PolicyInfo",
     "PolicyList",

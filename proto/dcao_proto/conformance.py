@@ -9,19 +9,28 @@ wire it is inside the opaque token.
 
 import json
 import math
+import pathlib
 import sys
-from pathlib import Path
 from typing import Any
 
 from dcao_proto.hyperparameters import Bounds, Hyperparameters
-from dcao_proto.observation import Observation, ProbeReport
+from dcao_proto.observation import Observation, Path, ProbeReport
 from dcao_proto.optimizers import OptimizerName
 from dcao_proto.policy import PolicyState, bind
 from dcao_proto.policy.presets import BUILT_IN
-from dcao_proto.run import PolicyChoice, RunSpec
+from dcao_proto.run import PolicyChoice, RunSpec, Trust
 
 BASE = Hyperparameters(lr=0.1, momentum=0.9, weight_decay=5e-4)
 ADAM_BASE = Hyperparameters(lr=1e-3, momentum=0.9, weight_decay=0.01)
+
+# The edge law with every steadying stage on.
+STEADIED = PolicyChoice(
+    name="edge",
+    params={
+        "reference": "nearest_edge", "target": 0.7, "smoothing": 0.8, "reject_outliers": True, "dead_band": 0.05,
+        "slew": 1.25, "momentum_slew": 1.1, "kappa": 0.1, "mu": 0.1,
+    },
+)  # fmt: skip
 
 
 def scenarios() -> dict[str, list[Observation]]:
@@ -61,6 +70,43 @@ def scenarios() -> dict[str, list[Observation]]:
     return {"noisy": noisy, "sharpening": sharpening, "cosine": cosine, "trouble": trouble}
 
 
+def on_the_path() -> list[tuple[str, RunSpec, list[Observation]]]:
+    """Cases of the laws that take the way come into account: each trust, each form, and what can go wrong."""
+
+    def come(i: int, base: Hyperparameters, **more: Any) -> Observation:
+        step = (0, 1, 2, 4, 8, 16, 32, 57, 82, 107, 132, 157)[i % 12] + 200 * (i // 12)
+        path = Path(distance=0.01 * 1.5**i, gradients=2.0 * math.sqrt(step), steps=step, shape=1.0 / (1 + step / 100))
+        lr = base.lr * path.shape if base.lr else (path.distance / path.gradients if step else 0.0)
+        said: dict[str, Any] = {"rho": 40.0 / (1 + i / 3), "gamma": 0.0, "gamma_bound": 40.0, "loss": 2.0}
+        return Observation(step=step, path=path, base=base.model_copy(update={"lr": lr}), **{**said, **more})
+
+    def story(base: Hyperparameters) -> list[Observation]:
+        absent: dict[str, Any] = {"rho": None, "gamma": None, "gamma_bound": None}
+        return [
+            *[come(i, base) for i in range(8)],
+            come(8, base, rho=4e5),  # absurd, once
+            come(9, base),
+            come(10, base, rho=-1.0),
+            come(11, base, status="unavailable", **absent),
+            come(12, base, rho_bound=30.0),
+            come(13, base, status="diverged", **absent),
+            come(14, base, probe=ProbeReport(fingerprint="first")),
+            come(15, base, probe=ProbeReport(fingerprint="second")),
+        ]
+
+    found = BASE.model_copy(update={"lr": 0.0})
+    optimizers: tuple[OptimizerName, ...] = ("schedule_free_adam", "schedule_free_sgd", "sgd", "adamw")
+    cases = [
+        (f"path, {o}", RunSpec(optimizer=o, base=found, scale="path", trust="auto", probe_interval=25), story(found))
+        for o in optimizers
+    ]
+    trusts: tuple[Trust, ...] = ("guard", "watch")
+    cases += [(f"{t}, sgd", RunSpec(optimizer="sgd", base=BASE, trust=t), story(BASE)) for t in trusts]
+    chosen = PolicyChoice(name="default", params={"push": 2.0, "margin": 3.0, "rise": 2.0, "fall": 1.5})
+    spec = RunSpec(optimizer="adamw", base=ADAM_BASE, trust="guard", policy=chosen)
+    return [*cases, ("guard, adamw, everything given", spec, story(ADAM_BASE))]
+
+
 def vectors(policy: str) -> dict[str, Any]:
     """All cases of one policy."""
     optimizers: dict[OptimizerName, Hyperparameters] = {"sgd": BASE, "nesterov": BASE, "adamw": ADAM_BASE}
@@ -76,6 +122,14 @@ def vectors(policy: str) -> dict[str, Any]:
         bounds=Bounds(lr=(0.8, 1.1), momentum=(1.0, 1.0), weight_decay=(0.9, 3.0), max_momentum=0.92),
     )
     cases.append(_case("trouble, tight bounds", tight, scenarios()["trouble"]))
+    if policy == "edge":
+        cases += [
+            _case(f"{name}, {o}, steadied", RunSpec(optimizer=o, base=base, policy=STEADIED), seen)
+            for name, seen in scenarios().items()
+            for o, base in optimizers.items()
+        ]
+    if policy == "default":
+        cases += [_case(name, spec, seen) for name, spec, seen in on_the_path()]
     if policy == "paper":
         given = {"alpha": 0.1, "rho_ref": 20.0, "kappa": 0.2, "gamma_ref": 5.0, "mu": 0.5}
         spec = RunSpec(optimizer="sgd", base=BASE, policy=PolicyChoice(name=policy, params=given))
@@ -98,7 +152,7 @@ def _case(name: str, spec: RunSpec, observations: list[Observation]) -> dict[str
     return {"name": name, "spec": spec.wire(), "steps": steps}
 
 
-def write(directory: Path) -> None:
+def write(directory: pathlib.Path) -> None:
     """Writes `<policy>.json` for each built-in policy."""
     for policy in BUILT_IN:
         text = json.dumps(vectors(policy.name), indent=1, ensure_ascii=False)
@@ -106,4 +160,4 @@ def write(directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]))
+    write(pathlib.Path(sys.argv[1]))

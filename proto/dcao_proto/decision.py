@@ -23,7 +23,7 @@ class GroupMultiplier(Message):
 
 
 class Decision(Message):
-    """The values to use from this step on: base × multiplier, ready to write into the optimizer."""
+    """The values to use from this step on: base × multiplier, at most the ceiling, ready to write into the optimizer."""
 
     attempt: Count
     step: Count = Field(description="The observation's step; the values hold from this step on.")
@@ -31,6 +31,11 @@ class Decision(Message):
     momentum: float = Field(ge=0, lt=1, description="β to use (β₁ for the Adam family).")
     weight_decay: NonNegative = Field(description="λ to use.")
     multipliers: Multipliers
+    ceiling: NonNegative | None = Field(
+        default=None,
+        description="Absolute bound on η until the next decision: whatever the base does meanwhile, the optimizer uses "
+        "min(base.lr · multipliers.lr, ceiling). Absent where the law sets none.",
+    )
     edge_ratio: Real | None = Field(
         default=None,
         description="e = η·ρ/threshold with the decided values; 1 is the edge of stability. Absent without a "

@@ -40,6 +40,23 @@ class GroupDirectional(Directional):
     name: Name
 
 
+class Path(Message):
+    """How far a run has come and what gradients it has seen, both in the optimizer's own metric P.
+
+    P is 1 for SGD and √v̂ + ε for the Adam family. distance/gradients is a learning rate without a tuned number in it
+    (Ivgi et al. 2023, "DoG is SGD's best friend", §2; Khaled et al. 2023, "DoWG unleashed").
+    """
+
+    distance: NonNegative = Field(
+        description="r: largest √Σ P·(w − w₀)² so far, w the weights, or their average under schedule-free averaging."
+    )
+    gradients: NonNegative = Field(description="√G: √Σ g²/P over all steps and parameters so far.")
+    steps: Count = Field(description="Gradients in that sum.")
+    shape: float = Field(
+        default=1.0, strict=True, ge=0, le=1, description="What the user's schedule says now, over its peak."
+    )
+
+
 class Observation(Message):
     """One worker's measurement at one optimizer step: body of `POST …/decisions`."""
 
@@ -73,6 +90,7 @@ class Observation(Message):
     )
     probe: ProbeReport | None = None
     directional: Directional | None = None
+    path: Path | None = Field(default=None, description="For laws that set the rate from the way come.")
     groups: tuple[GroupDirectional, ...] | None = Field(default=None, max_length=256)
     worker: Name | None = Field(default=None, description="Who measured, when a run has several workers.")
     weight: Positive | None = Field(

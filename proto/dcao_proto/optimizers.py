@@ -13,15 +13,31 @@ import sys
 from typing import Literal
 
 OptimizerName = Literal[
-    "sgd", "nesterov", "adam", "adamw", "amsgrad", "nadam", "radam", "adamax", "rmsprop", "adagrad", "other"
+    "sgd",
+    "nesterov",
+    "adam",
+    "adamw",
+    "amsgrad",
+    "nadam",
+    "radam",
+    "adamax",
+    "rmsprop",
+    "adagrad",
+    "schedule_free_sgd",
+    "schedule_free_adam",
+    "schedule_free_muon",
+    "other",
 ]
 
 # v ← βv + g: the momentum buffer is a sum, so raising β raises the effective step η/(1−β).
 HEAVY_BALL = frozenset({"sgd", "rmsprop"})
 # m ← βm + (1−β)g: the buffer is an average and needs no such care.
 AVERAGED = frozenset({"adam", "adamw", "amsgrad", "nadam", "radam", "adamax"})
+# Schedule-free averaging: the gradient is taken at y between the iterate z and its average x. Their lr on the wire is
+# how far *y* moves along the update, so that whatever the averaging weights are, 2/ρ is where y overshoots.
+SCHEDULE_FREE = frozenset({"schedule_free_sgd", "schedule_free_adam", "schedule_free_muon"})
 # For these ρ is the sharpness of the preconditioned Hessian P^-1/2 H P^-1/2.
-PRECONDITIONED = AVERAGED | {"rmsprop", "adagrad"}
+PRECONDITIONED = AVERAGED | {"rmsprop", "adagrad", "schedule_free_adam", "schedule_free_muon"}
 
 
 def sums_momentum(optimizer: OptimizerName) -> bool:
@@ -51,8 +67,8 @@ def stability_threshold(optimizer: OptimizerName, momentum: float) -> float | No
         momentum: β in [0, 1); β₁ for the Adam family.
 
     Returns:
-        2(1+β) for heavy ball, 2(1+β)/(1+2β) for Nesterov, 2(1+β₁)/(1−β₁) for averaged momentum, 2 for Adagrad;
-        None for optimizers without a known threshold.
+        2(1+β) for heavy ball, 2(1+β)/(1+2β) for Nesterov, 2(1+β₁)/(1−β₁) for averaged momentum, 2 for Adagrad and for
+        the step of y under schedule-free averaging; None for optimizers without a known threshold.
 
     Not good for: small batches, where the edge is one of batch sharpness and may lie at 2(1−β) (arXiv 2604.14108).
 
@@ -66,7 +82,7 @@ def stability_threshold(optimizer: OptimizerName, momentum: float) -> float | No
         return 2.0 * (1.0 + momentum) / (1.0 + 2.0 * momentum)
     if optimizer in AVERAGED:
         return 2.0 * (1.0 + momentum) / (1.0 - momentum)
-    return 2.0 if optimizer == "adagrad" else None
+    return 2.0 if optimizer == "adagrad" or optimizer in SCHEDULE_FREE else None
 
 
 def edge_ratio(optimizer: OptimizerName, lr: float, momentum: float, rho: float | None) -> float | None:

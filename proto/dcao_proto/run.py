@@ -1,14 +1,16 @@
 """A run: what is declared when it is created, and what the controller says of it afterwards."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dcao_proto.hyperparameters import Bounds, Hyperparameters
 from dcao_proto.message import NAME_PATTERN, Count, Message, Name, Real, ShortText
 from dcao_proto.optimizers import OptimizerName
 
 Aggregate = Literal["first", "mean", "median", "max", "trimmed_mean"]
+Scale = Literal["user", "path"]
+Trust = Literal["watch", "guard", "auto"]
 RunStatus = Literal["created", "active", "stale", "finished", "failed"]
 Labels = dict[Annotated[str, Field(pattern=NAME_PATTERN)], ShortText]
 
@@ -31,7 +33,17 @@ class RunSpec(Message):
     )
     base: Hyperparameters = Field(description="What the optimizer would use without DCAO, at the start.")
     policy: PolicyChoice = Field(default_factory=PolicyChoice)
-    bounds: Bounds = Field(default_factory=Bounds)
+    scale: Scale = Field(
+        default="user",
+        description="Where the base learning rate comes from: `user` (the optimizer's value and its scheduler) or `path` "
+        "(distance over gradients, computed by the client at every step, times the shape of the user's schedule).",
+    )
+    trust: Trust | None = Field(
+        default=None,
+        description="How far the controller may go: `watch` changes nothing, `guard` only lowers what the user set, "
+        "`auto` leaves the user the shape of the schedule. Absent: as far as the bounds allow.",
+    )
+    bounds: Bounds = Field(default_factory=Bounds, description="Where they are absent, they follow from `trust`.")
     probe_interval: int = Field(
         default=100,
         strict=True,
@@ -58,6 +70,35 @@ class RunSpec(Message):
         description="Seconds after the first observation of a step at which what is there must suffice.",
     )
     labels: Labels = Field(default_factory=dict, max_length=32, description="Free text to find the run by.")
+
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bounds_follow_from_trust(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("bounds") is None:
+            trusted = BOUNDS.get("auto" if given.get("scale") == "path" else given.get("trust"))
+            return given if trusted is None else {**given, "bounds": trusted}
+        return given
+
+    @model_validator(mode="after")
+    def _trust_is_kept(self) -> Self:
+        if self.trust == "auto" and self.scale != "path":
+            raise ValueError("trust auto takes the scale from the path: send scale path, or trust guard")
+        if self.trust in ("watch", "guard"):
+            if self.scale != "user":
+                raise ValueError(f"trust {self.trust} leaves the scale to the user: send scale user, or trust auto")
+            if self.bounds.lr[1] > 1 or (self.trust == "watch" and self.bounds.lr[0] < 1):
+                raise ValueError(f"trust {self.trust} allows no such bounds on lr: leave the bounds out")
+        return self
+
+
+_KEPT = (1.0, 1.0)
+BOUNDS: dict[str | None, Bounds] = {
+    "watch": Bounds(lr=_KEPT, momentum=_KEPT, weight_decay=_KEPT),
+    "guard": Bounds(lr=(0.0, 1.0), momentum=_KEPT, weight_decay=_KEPT),
+    # A multiple of distance over gradients: no fixed point of the path lies above 4 (docs/policies.md).
+    "auto": Bounds(lr=(0.0, 16.0), momentum=_KEPT, weight_decay=_KEPT),
+}
 
 
 class Run(Message):

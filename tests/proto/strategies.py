@@ -2,12 +2,12 @@
 
 from hypothesis import strategies as st
 
-from dcao_proto import Bounds, Hyperparameters, Multipliers, Observation, PolicyChoice, ProbeReport, RunSpec
+from dcao_proto import Bounds, Hyperparameters, Multipliers, Observation, Path, PolicyChoice, ProbeReport, RunSpec
 from dcao_proto.policy import PolicyState
 from dcao_proto.policy.presets import BUILT_IN
 from dcao_proto.policy.state import Statistics
 
-OPTIMIZERS = ["sgd", "nesterov", "adam", "adamw", "amsgrad", "nadam", "radam", "adamax", "rmsprop", "adagrad", "other"]
+OPTIMIZERS = ["schedule_free_sgd", "schedule_free_adam", "sgd", "nesterov", "adam", "adamw", "amsgrad", "nadam", "radam", "adamax", "rmsprop", "adagrad", "other"]
 finite = st.floats(allow_nan=False, allow_infinity=False)
 non_negative = st.floats(min_value=0, allow_nan=False, allow_infinity=False)
 positive = st.floats(min_value=0, exclude_min=True, allow_nan=False, allow_infinity=False)
@@ -30,6 +30,12 @@ specs = st.builds(
     base=hyperparameters,
     policy=st.builds(PolicyChoice, name=names),
     bounds=bounds,
+) | st.builds(
+    lambda optimizer, base, policy, trusted: RunSpec(optimizer=optimizer, base=base, policy=policy, **trusted),
+    st.sampled_from(OPTIMIZERS),
+    hyperparameters,
+    st.builds(PolicyChoice, name=names),
+    st.sampled_from([{"scale": "path", "trust": "auto"}, {"scale": "path"}, {"trust": "guard"}, {"trust": "watch"}]),
 )
 paper_specs = st.builds(
     RunSpec,
@@ -50,6 +56,7 @@ paper_specs = st.builds(
         ),
     ),
 )
+paths = st.none() | st.builds(Path, distance=non_negative, gradients=non_negative, steps=counts, shape=st.floats(0, 1))
 optional_base = st.none() | hyperparameters
 measured = st.builds(
     Observation,
@@ -60,6 +67,7 @@ measured = st.builds(
     rho_bound=st.none() | non_negative,
     gamma_bound=st.none() | non_negative,
     base=optional_base,
+    path=paths,
     probe=st.none() | st.builds(ProbeReport, fingerprint=st.none() | st.sampled_from(["a", "b"])),
 )
 unmeasured = st.builds(
@@ -82,6 +90,8 @@ states = st.builds(
     factors=st.builds(Multipliers, lr=non_negative, momentum=non_negative, weight_decay=non_negative),
     diverged=st.integers(0, 5),
     at_bound=st.integers(0, 20),
+    sharpness=st.none() | positive,
+    retreat=st.floats(0, 1, exclude_min=True),
     loss=statistics,
     rho=statistics,
 )

@@ -22,6 +22,11 @@ def check_bounds(spec: RunSpec, decision: Decision) -> None:
         else:
             assert low <= multiplier <= high, name
     assert 0 <= decision.momentum < 1
+    assert decision.lr >= (0.0 if decision.ceiling is None else min(decision.ceiling, 0.0))
+    if spec.trust in ("watch", "guard"):
+        assert decision.multipliers.lr <= 1
+    if spec.trust == "watch":
+        assert (decision.multipliers.lr, decision.ceiling) == (1.0, None)
 
 
 @given(spec=a.specs | a.paper_specs, state=a.states, observation=a.observations)
@@ -45,10 +50,11 @@ def test_a_decision_is_a_function_of_its_inputs(spec, state, observation):
 @given(spec=a.specs, state=a.states, observation=a.observations)
 @MOMENTS
 def test_values_are_base_times_multiplier(spec, state, observation):
-    """lr and weight decay are exactly base × multiplier; momentum to rounding at its cap."""
+    """lr and weight decay are exactly base × multiplier, lr at most the ceiling; momentum to rounding at its cap."""
     base = observation.base or spec.base
     decision = bind(spec).decide(observation, state, 0)
-    assert decision.lr == base.lr * decision.multipliers.lr
+    pushed = base.lr * decision.multipliers.lr
+    assert decision.lr == (pushed if decision.ceiling is None else min(pushed, decision.ceiling))
     assert decision.weight_decay == base.weight_decay * decision.multipliers.weight_decay
     assert math.isclose(decision.momentum, base.momentum * decision.multipliers.momentum, rel_tol=1e-15)
 

@@ -189,7 +189,7 @@ def test_the_literal_weight_decay_is_not_neutral_at_the_reference_and_the_centre
 # -- negative curvature ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("policy", ["default", "edge", "linear", "power"])
+@pytest.mark.parametrize("policy", ["edge", "linear", "power"])
 @pytest.mark.parametrize("rho", [-50.0, 0.0])
 def test_negative_curvature_never_speeds_a_run_up(policy, rho):
     """At ρ ≤ 0 the letter doubles the learning rate; every other law leaves it at most where it is."""

@@ -15,10 +15,11 @@ class Cadence:
         interval: T_c, optimizer steps from one probe to the next.
         overhead: largest share of wall-clock time that probes may take; None keeps the interval whatever it costs, so
             that the steps at which a run is probed do not depend on a clock.
+        lent: probes at the start that need not be earned. They are few, and what they cost is in `spent`.
     """
 
-    def __init__(self, interval: int, overhead: float | None) -> None:
-        self._interval = interval
+    def __init__(self, interval: int, overhead: float | None, lent: int = 0) -> None:
+        self._lent = lent
         self.budget = Budget(overhead=overhead, interval=interval) if overhead is not None else None
         self._next = 0
         self._counted = 0
@@ -39,7 +40,7 @@ class Cadence:
             self._count(self.budget, step)
         if step < self._next:
             return "none"
-        if self.budget is None:
+        if self.budget is None or self._lent > 0:
             return "measure"
         plan = from_talker(self.budget.plan(step))
         if plan.action == "none":
@@ -50,8 +51,10 @@ class Cadence:
         """A probe took so long; the decision asks for the next one after `next_in` steps."""
         self._probing += seconds
         self._mark = time.perf_counter()
+        lent, self._lent = self._lent > 0, max(self._lent - 1, 0)
         if self.budget is not None:
-            self.budget.probed(seconds, action)
+            self.budget.probed(seconds, action, lent=lent)
+        if self.budget is not None and self._lent == 0:
             plan = from_talker(Plan("none", self.budget.next_interval()))
             next_in = max(next_in, plan.next_in)
         self._next = step + next_in
@@ -65,11 +68,12 @@ class Cadence:
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint."""
-        return {"next": self._next, "budget": None if self.budget is None else self.budget.state_dict()}
+        budget = None if self.budget is None else self.budget.state_dict()
+        return {"next": self._next, "lent": self._lent, "budget": budget}
 
     def load_state_dict(self, state: dict[str, Any], step: int) -> None:
         """Goes on from a checkpoint taken at this step."""
-        self._next, self._counted = state["next"], step
+        self._next, self._counted, self._lent = state["next"], step, state["lent"]
         self._mark = time.perf_counter()
         if self.budget is not None and state["budget"] is not None:
             self.budget.load_state_dict(state["budget"])

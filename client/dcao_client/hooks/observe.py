@@ -1,7 +1,7 @@
 """From a spectrum to an observation."""
 
 from dcao_client.spectrum import Spectrum
-from dcao_proto import Directional, Hyperparameters, Observation, ProbeReport
+from dcao_proto import Directional, Hyperparameters, Observation, Path, ProbeReport
 
 
 def to_observation(
@@ -11,6 +11,7 @@ def to_observation(
     base: Hyperparameters | None = None,
     applied: Hyperparameters | None = None,
     overhead: float | None = None,
+    path: Path | None = None,
 ) -> Observation:
     """The wire's observation of a spectrum measured at an optimizer step.
 
@@ -43,4 +44,5 @@ def to_observation(
             fingerprint=spectrum.fingerprint or None,
         ),
         directional=None if along is None else Directional(slope=along.slope, curvature=along.curvature),
+        path=path,
     )

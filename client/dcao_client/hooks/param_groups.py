@@ -17,8 +17,12 @@ import torch
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from dcao_proto import Decision, Hyperparameters, Multipliers
+from dcao_client.hooks.user_path import UserPath, bias
+from dcao_proto import Decision, Hyperparameters, Multipliers, Path
 from dcao_proto.optimizers import OptimizerName
+from dcao_proto.policy.compose import MAX_LR
+from dcao_proto.policy.path import PUSH_WEIGHTS
+from dcao_proto.run import Scale
 
 BY_CLASS: dict[str, OptimizerName] = {
     "Adam": "adam",
@@ -57,9 +61,13 @@ class ParamGroups:
     Args:
         optimizer: hooks are registered on it; `remove` takes them off.
         max_momentum: no group's momentum is raised above this.
+        scale: "user", or "path": then the base is r/√G times the shape of what the user's schedule says.
+        follow: whether to measure the path; a law that sets its bounds by it needs it under either scale.
     """
 
-    def __init__(self, optimizer: Optimizer, *, max_momentum: float = 0.99) -> None:
+    def __init__(
+        self, optimizer: Optimizer, *, max_momentum: float = 0.99, scale: Scale = "user", follow: bool = False
+    ) -> None:
         if not optimizer.param_groups:
             raise ValueError("expected an optimizer with at least one parameter group, got none")
         self.optimizer = optimizer
@@ -67,6 +75,11 @@ class ParamGroups:
         self.applied: Hyperparameters | None = None
         self._max_momentum = max_momentum
         self.factors = Multipliers()
+        self.ceiling: float | None = None
+        self.scale: Scale = scale
+        self._path = UserPath(optimizer) if follow or scale == "path" else None
+        self._first_rate: float | None = None
+        self._share = 1.0  # of what was pushed for, in use
         self._group_factors: dict[str, float] = {}
         self._saved: list[dict[str, Any]] | None = None
         self._hooks: list[RemovableHandle] = [
@@ -77,8 +90,15 @@ class ParamGroups:
     def base(self) -> Hyperparameters:
         """What the user's scheduler says now: the largest lr with its group's momentum, and the largest weight decay.
 
-        Groups keep their own ratios to it, so one number can stand for all.
+        Groups keep their own ratios to it, so one number can stand for all. Under scale "path" lr is the path's.
         """
+        found = self.user()
+        if self.scale == "user" or self._path is None:
+            return found
+        return found.model_copy(update={"lr": min(self._path.base(found.lr), MAX_LR)})
+
+    def user(self) -> Hyperparameters:
+        """What stands in the groups now: the user's values but during an update."""
         groups = self.optimizer.param_groups
         main = max(groups, key=lambda group: float(group["lr"]))
         return Hyperparameters(
@@ -87,10 +107,29 @@ class ParamGroups:
             weight_decay=max(float(group.get("weight_decay") or 0.0) for group in groups),
         )
 
+    def path(self) -> Path | None:
+        """How far the run has come, for an observation; None where it is not followed."""
+        return None if self._path is None else self._path.path(self.user().lr)
+
+    def measured(self, rho: float | None) -> None:
+        """A curvature before the first update says where the path starts: so that the first step goes 1/ρ."""
+        if rho is not None and rho > 0 and self.steps == 0:
+            self._first_rate = 1.0 / rho
+
     def set(self, decision: Decision) -> None:
         """Uses a decision from the next update on."""
-        self.factors = decision.multipliers
+        self.factors, self.ceiling = decision.multipliers, decision.ceiling
         self._group_factors = {g.name: g.multiplier for g in decision.groups or ()}
+
+    def checkpoint(self) -> dict[str, Any]:
+        """What a checkpoint needs; the decision in force is kept by who made it."""
+        return {"steps": self.steps, "path": None if self._path is None else self._path.state_dict()}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Goes on from a checkpoint."""
+        self.steps = int(state["steps"])
+        if self._path is not None and state["path"] is not None:
+            self._path.load_state_dict(state["path"])
 
     def remove(self) -> None:
         """Takes the hooks off; the optimizer is what it was."""
@@ -102,19 +141,41 @@ class ParamGroups:
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         self._restore()  # an update that raised left its values behind
+        factor = self._lr_factor()
         saved = []
         for group in optimizer.param_groups:
             saved.append(_snapshot(group))
-            self._scale(group)
+            self._scale(group, factor)
         self._saved = saved
-        self.applied = self.base()  # what stands there now is what the update reads
+        self.applied = self.user()  # what stands there now is what the update reads
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         self._restore()
+        if self._path is not None:
+            self._path.after(self._share)
         self.steps += 1
 
-    def _scale(self, group: dict[str, Any]) -> None:
-        factor = self.factors.lr * self._group_factors.get(str(group.get("name")), 1.0)
+    def _lr_factor(self) -> float:
+        """What to multiply every group's learning rate with: min(base · f, ceiling) over the user's own."""
+        user = self.user()
+        base = user.lr
+        if self._path is not None:
+            followed = self._path.before(user.lr, user.momentum, self._start())
+            base = followed if self.scale == "path" else base
+        pushed = base * self.factors.lr
+        used = pushed if self.ceiling is None else min(pushed, self.ceiling)
+        self._share = used / pushed if pushed > 0 else 1.0
+        return used / user.lr if user.lr > 0 else self.factors.lr
+
+    def _start(self) -> float | None:
+        """r/√G before the first step, of which the push makes 1/λ₁ (1−β of that where momentum is summed)."""
+        if self._first_rate is None:
+            return None
+        state = next(iter(self.optimizer.state.values()), {})
+        return self._first_rate / (bias(state, self.optimizer.param_groups[0]) * PUSH_WEIGHTS)
+
+    def _scale(self, group: dict[str, Any], factor: float) -> None:
+        factor *= self._group_factors.get(str(group.get("name")), 1.0)
         _write_lr(group, float(group["lr"]) * factor)
         beta = read_momentum(group)
         if beta > 0 and self.factors.momentum != 1.0:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -15,9 +15,48 @@ from dcao_client.hooks.ranks import from_talker, is_talker
 from dcao_client.session import Session
 from dcao_client.spectrum import Probe, ProbeSettings, Spectrum
 from dcao_client.spectrum.batches import count_examples
+from dcao_client.spectrum.problem import Collective
 from dcao_proto import Bounds, Decision, Hyperparameters, PolicyChoice, RunSpec
+from dcao_proto import Path as WayCome
+from dcao_proto.policy import get_policy
+from dcao_proto.run import Trust
 
 Loss = Callable[[nn.Module, Any], Tensor]
+
+
+class Controlled(Protocol):
+    """What a decision is written into: a user's optimizer through its groups, or one of our own."""
+
+    steps: int
+    applied: Hyperparameters | None
+
+    def base(self) -> Hyperparameters:
+        """What would be used without us, now."""
+        ...
+
+    def path(self) -> WayCome | None:
+        """How far the run has come; None where nothing follows it."""
+        ...
+
+    def measured(self, rho: float | None) -> None:
+        """A curvature was measured, None if it could not be."""
+        ...
+
+    def set(self, decision: Decision) -> None:
+        """Uses a decision from the next update on."""
+        ...
+
+    def remove(self) -> None:
+        """Lets go of the optimizer."""
+        ...
+
+    def checkpoint(self) -> dict[str, Any]:
+        """What a checkpoint needs of it."""
+        ...
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Goes on from a checkpoint."""
+        ...
 
 
 class Attachment:
@@ -32,14 +71,22 @@ class Attachment:
     """
 
     def __init__(
-        self, probe: Probe, groups: ParamGroups, session: Session | None, cadence: Cadence, probe_data: Any
+        self,
+        probe: Probe,
+        controlled: Controlled,
+        session: Session | None,
+        cadence: Cadence,
+        probe_data: Any,
+        *,
+        with_gap: bool = True,
     ) -> None:
         self.decision: Decision | None = None
         self.spectrum: Spectrum | None = None
         self.tracked: Spectrum | None = None
         self.session = session
         self.probe = probe
-        self._groups = groups
+        self._controlled = controlled
+        self._with_gap = with_gap
         self._probe_data = probe_data
         self._cadence = cadence
         self._examples = 0  # of the largest batch so far
@@ -47,12 +94,12 @@ class Attachment:
     @property
     def steps(self) -> int:
         """Optimizer steps taken since the run began, over all restarts."""
-        return self._groups.steps
+        return self._controlled.steps
 
     @property
     def applied(self) -> Hyperparameters | None:
         """What the last update used; `param_groups` shows the base values between updates."""
-        return self._groups.applied
+        return self._controlled.applied
 
     def step(self, batch: Any = None) -> Decision | None:
         """Probes and decides if it is time to; otherwise costs a comparison.
@@ -77,17 +124,23 @@ class Attachment:
             return None
         if self._is_ragged(measured):
             return None
-        self.spectrum = self.probe.measure(measured)
+        self.spectrum = self.probe.measure(measured) if self._with_gap else self.probe.sharpness(measured)
+        self._controlled.measured(self.spectrum.rho)
         self.decision = from_talker(self._decide(self.spectrum) if self.session is not None else None)
         assert self.decision is not None  # noqa: S101  (rank 0 decides)
-        self._groups.set(self.decision)
+        self._controlled.set(self.decision)
         self._cadence.probed(step, self.spectrum.seconds, action, self.decision.next_probe_in)
         return self.decision
 
     def _decide(self, spectrum: Spectrum) -> Decision:
         assert self.session is not None  # noqa: S101  (rank 0 has one)
         observation = to_observation(
-            spectrum, step=self.steps, base=self._groups.base(), applied=self.applied, overhead=self._cadence.spent
+            spectrum,
+            step=self.steps,
+            base=self._controlled.base(),
+            applied=self.applied,
+            overhead=self._cadence.spent,
+            path=self._controlled.path(),
         )
         return self.session.decide(observation)
 
@@ -114,7 +167,7 @@ class Attachment:
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs beside the model and the optimizer, so that a resumed run goes on exactly."""
         return {
-            "steps": self.steps,
+            "controlled": self._controlled.checkpoint(),
             "cadence": self._cadence.state_dict(),
             "probe_batch": self.probe.settings.probe_batch,
             "examples": self._examples,
@@ -129,26 +182,26 @@ class Attachment:
         Raises:
             DcaoError: the checkpoint is of another run or specification.
         """
-        self._groups.steps = state["steps"]
-        self._cadence.load_state_dict(state["cadence"], state["steps"])
+        self._controlled.resume(state["controlled"])
+        self._cadence.load_state_dict(state["cadence"], self.steps)
         self._examples = state["examples"]
         self.probe.settings = replace(self.probe.settings, probe_batch=state["probe_batch"])
         self.probe.load_state_dict(state["probe"])
         self.decision = None if state["decision"] is None else Decision.model_validate(state["decision"])
         if self.decision is not None:
-            self._groups.set(self.decision)
+            self._controlled.set(self.decision)
         if self.session is not None and state["session"] is not None:
             self.session.load_state_dict(state["session"])
 
     def finish(self, reason: str | None = None) -> None:
         """The run ended well: tells the controller, takes the hooks off."""
-        self._groups.remove()
+        self._controlled.remove()
         if self.session is not None:
             self.session.finish(reason)
 
     def fail(self, reason: str | None = None) -> None:
         """The run failed: tells the controller, takes the hooks off."""
-        self._groups.remove()
+        self._controlled.remove()
         if self.session is not None:
             self.session.fail(reason)
 
@@ -158,16 +211,18 @@ def attach(
     optimizer: Optimizer,
     loss: Loss,
     *,
+    trust: Trust | None = None,
     run: str | None = None,
     project: str | None = None,
     url: str | None = None,
     policy: str | PolicyChoice = "default",
     policy_params: dict[str, Any] | None = None,
     bounds: Bounds | None = None,
-    probe_interval: int = 100,
+    probe_interval: int | None = None,
     overhead: float | None = 0.05,
     probe_data: Any = None,
     probe: ProbeSettings | None = None,
+    collective: Collective | None = None,
     labels: dict[str, str] | None = None,
     deadline: float | None = None,
     journal_dir: Path | str | None = None,
@@ -179,18 +234,27 @@ def attach(
         model: any module; wrappers of DDP and `torch.compile` are looked through.
         optimizer: any of torch.optim; its hooks are used, its values stay the user's between updates.
         loss: `loss(model, batch)`, the mean loss of a batch as a scalar tensor.
+        trust: how far DCAO may go under the policy `default`. "guard", unless set: the learning rate is never above what
+            you or your scheduler say, and below it without a floor while the way come and the curvature do not support
+            it. "auto": only the shape of your schedule is yours, its scale is found. "watch": nothing is changed. Other
+            policies move the values within `bounds`.
         run, project, url, deadline, journal_dir: see `Session`; from the environment if absent.
         policy: name of the law, or name and parameters.
         policy_params: parameters of the law that differ from its defaults.
-        bounds: how far the values may be moved from their base.
-        probe_interval: T_c, optimizer steps from one probe to the next, or more if the budget says so.
+        bounds: how far the values may be moved from their base; from `trust` if absent.
+        probe_interval: T_c, optimizer steps from one probe to the next, or more if the budget says so. Absent: 25 for
+            laws that need the sharpness only (the first probes come at steps 0, 1, 2, 4, 8, 16), else 100.
         overhead: largest share of wall-clock time that probes may take. It may stretch the interval, and chooses the
             part of a batch that is measured. None keeps interval and batch whatever they cost: which steps are probed
             then does not depend on a clock, and a run repeats bit for bit.
         probe_data: one fixed batch to measure on; this step's batch if absent, as the proposal has it.
         probe: numerical choices of the probe.
+        collective: how ranks are summed over; a sharded (FSDP2) model needs `Ranks(group, timeout)`.
         labels: to find the run by.
         strict: raise instead of falling back; for tests.
+
+    Raises:
+        ValueError: `trust` and the optimizer do not go together; the message says what does.
 
     Example:
         >>> import torch
@@ -203,21 +267,84 @@ def attach(
         'stable'
         >>> mse(model, batch).backward(); optimizer.step(); dcao.finish()
     """
-    settings = probe or ProbeSettings(batch_policy="current" if probe_data is None else "fixed")
-    bounds = bounds or Bounds()
-    groups = ParamGroups(optimizer, max_momentum=bounds.max_momentum)
-    spec = RunSpec(
-        optimizer=optimizer_name(optimizer),
-        base=groups.base(),
-        policy=policy if isinstance(policy, PolicyChoice) else PolicyChoice(name=policy, params=policy_params or {}),
-        bounds=bounds,
-        probe_interval=probe_interval,
-        labels=labels or {},
+    choice = policy if isinstance(policy, PolicyChoice) else PolicyChoice(name=policy, params=policy_params or {})
+    follows = get_policy(choice.name).follows_path
+    trust = _trust(trust, optimizer, choice.name, bounds, follows=follows)
+    groups = ParamGroups(
+        optimizer,
+        max_momentum=(bounds or Bounds()).max_momentum,
+        scale="path" if trust == "auto" else "user",
+        follow=follows and trust != "watch",
     )
+    interval = probe_interval or (PATH_INTERVAL if follows else 100)
+    declared: dict[str, Any] = {
+        "optimizer": optimizer_name(optimizer),
+        "base": groups.user(),
+        "policy": choice,
+        "scale": groups.scale,
+        "trust": trust,
+        "probe_interval": interval,
+        "labels": labels or {},
+    }
+    spec = RunSpec(**declared) if bounds is None else RunSpec(**declared, bounds=bounds)
+    return control(
+        model, optimizer, loss, groups, spec,
+        run=run, project=project, url=url, overhead=overhead, probe_data=probe_data, probe=probe,
+        collective=collective, deadline=deadline, journal_dir=journal_dir, strict=strict,
+    )  # fmt: skip
+
+
+def control(
+    model: nn.Module,
+    optimizer: Optimizer,
+    loss: Loss,
+    controlled: Controlled,
+    spec: RunSpec,
+    *,
+    run: str | None = None,
+    project: str | None = None,
+    url: str | None = None,
+    overhead: float | None = 0.05,
+    probe_data: Any = None,
+    probe: ProbeSettings | None = None,
+    collective: Collective | None = None,
+    deadline: float | None = None,
+    journal_dir: Path | str | None = None,
+    strict: bool = False,
+) -> Attachment:
+    """Probe, session and cadence around what is controlled: the part that `attach` and our own optimizers share."""
     session = None
     if is_talker():
         session = Session(
             spec, run=run, project=project, url=url, deadline=deadline, journal_dir=journal_dir, strict=strict
         )
-    probing = Probe(model, loss, optimizer=optimizer, settings=settings)
-    return Attachment(probing, groups, session, Cadence(probe_interval, overhead), probe_data)
+    settings = probe or ProbeSettings(batch_policy="current" if probe_data is None else "fixed")
+    probing = Probe(model, loss, optimizer=optimizer, settings=settings, collective=collective)
+    follows = get_policy(spec.policy.name).follows_path
+    cadence = Cadence(spec.probe_interval, overhead, lent=WARM_UP_PROBES if follows else 0)
+    return Attachment(probing, controlled, session, cadence, probe_data, with_gap=not follows)
+
+
+PATH_INTERVAL = 25  # with a quarter of the batch and three products a probe is about one gradient, so 4 %
+WARM_UP_PROBES = 7  # at 0, 1, 2, 4, 8, 16 and 32: lent, or the ceiling would come after the cliff
+
+
+def _trust(
+    wanted: Trust | None, optimizer: Optimizer, policy: str, bounds: Bounds | None, *, follows: bool
+) -> Trust | None:
+    """How far to go: as asked for, `guard` by default, None where a law moves within bounds of its own."""
+    if wanted not in (None, "watch", "guard", "auto"):
+        raise ValueError(f"expected trust 'watch', 'guard' or 'auto', got {wanted!r}")
+    if not follows:
+        if wanted == "auto":
+            raise ValueError(
+                f"expected trust 'auto' with the policy default, got it with '{policy}', which moves the learning rate "
+                "within bounds of yours; leave trust out, or the policy"
+            )
+        return wanted
+    if wanted == "auto" and optimizer_name(optimizer) == "other":
+        raise ValueError(
+            f"expected an optimizer whose edge of stability is known for trust 'auto', got {type(optimizer).__name__}; "
+            "use trust='watch', or one of torch's SGD, Adam, AdamW, NAdam, RAdam, Adamax, RMSprop, Adagrad"
+        )
+    return wanted or ("guard" if bounds is None else None)

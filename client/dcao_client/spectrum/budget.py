@@ -63,7 +63,7 @@ class Budget:
         if interval < 1:
             raise ValueError(f"expected an interval of at least one step; got {interval}")
         self.overhead, self.interval, self.track = overhead, interval, track
-        self.training = self.probing = 0.0
+        self.training = self.probing = self.lent = 0.0
         self.steps = self.since_measure = self.since_any = 0
         self._step_times: deque[float] = deque(maxlen=MEMORY)
         self._costs: dict[str, deque[float]] = {"measure": deque(maxlen=5), "track": deque(maxlen=5)}
@@ -77,7 +77,7 @@ class Budget:
     @property
     def credit(self) -> float:
         """Seconds a probe may take now without breaking the promise: of all time, training and probing alike."""
-        return self.overhead / (1 - self.overhead) * self.training - self.probing
+        return self.overhead / (1 - self.overhead) * self.training - (self.probing - self.lent)
 
     def share(self) -> float:
         """The part of a batch to measure, a power of two in [1/4, 1], so that ``interval`` can be kept."""
@@ -95,9 +95,10 @@ class Budget:
         self.since_any += 1
         self._step_times.append(seconds)
 
-    def probed(self, seconds: float, action: Action) -> None:
-        """A probe took this long."""
+    def probed(self, seconds: float, action: Action, *, lent: bool = False) -> None:
+        """A probe took this long. One that is lent counts in ``spent``, but need not be earned before the next."""
         self.probing += seconds
+        self.lent += seconds if lent else 0.0
         self.since_any = 0
         if action == "measure":
             self.since_measure = 0
@@ -137,6 +138,7 @@ class Budget:
         return {
             "training": self.training,
             "probing": self.probing,
+            "lent": self.lent,
             "steps": self.steps,
             "since": [self.since_measure, self.since_any],
             "step_times": list(self._step_times),
@@ -146,6 +148,7 @@ class Budget:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with the account of ``state_dict()``."""
         self.training, self.probing = float(state["training"]), float(state["probing"])
+        self.lent = float(state["lent"])
         self.steps = int(state["steps"])
         self.since_measure, self.since_any = (int(n) for n in state["since"])
         self._step_times = deque(state["step_times"], maxlen=MEMORY)

@@ -10,6 +10,7 @@ from dcao_proto.policy.draft import Draft
 from dcao_proto.policy.momentum import compose_momentum
 from dcao_proto.run import RunSpec
 
+MAX_LR = 1e6  # of `Hyperparameters.lr`
 FLAT, STABLE, EDGE = 0.1, 0.8, 1.2  # upper ends, in edge ratios; full-batch training hovers within 20 % of 1
 
 
@@ -39,7 +40,11 @@ def compose(
         if f != wanted:
             reasons.append("clamped:lr")
     h = clamp(factors.weight_decay, spec.bounds.weight_decay)
+    ceiling = _ceiling(spec, base.lr, draft.ceiling)
     lr = base.lr * f
+    if ceiling is not None and lr > ceiling:
+        reasons.append("ceiling:lr")
+        lr = ceiling  # the factor stays: where the base falls, the ceiling no longer holds
     ratio = edge_ratio(spec.optimizer, lr, beta.value, observation.rho)
     return complete(
         Decision,
@@ -50,6 +55,7 @@ def compose(
             "momentum": beta.value,
             "weight_decay": base.weight_decay * h,
             "multipliers": complete(Multipliers, {"lr": f, "momentum": beta.multiplier, "weight_decay": h}),
+            "ceiling": ceiling,
             "edge_ratio": ratio,
             "regime": draft.regime or regime_of(ratio, observation.rho),
             "reasons": tuple(dict.fromkeys(reasons)),
@@ -63,3 +69,8 @@ def compose(
             "version": version,
         },
     )
+
+
+def _ceiling(spec: RunSpec, base_lr: float, wanted: float | None) -> float | None:
+    """The ceiling, not below what the bounds let the factor do now, and representable where a learning rate is."""
+    return None if wanted is None else min(max(wanted, base_lr * spec.bounds.lr[0]), MAX_LR)

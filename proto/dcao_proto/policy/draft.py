@@ -17,4 +17,5 @@ class Draft:
     literal_momentum: bool = False
     preserve_effective_lr: bool = False
     next_probe_in: int | None = None  # None: the run's probe interval
+    ceiling: float | None = None  # on the learning rate itself; None: no other bound than those of the factor
     groups: tuple[GroupMultiplier, ...] | None = None

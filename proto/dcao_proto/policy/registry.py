@@ -37,6 +37,7 @@ class Policy:
     params: type[Message]
     decide: Callable[[RunSpec, PolicyState, Observation, Any], tuple[Draft, PolicyState]]
     summary: str
+    follows_path: bool = False  # wants `observation.path`, and of the spectrum the sharpness only
 
     @property
     def label(self) -> str:

@@ -31,6 +31,10 @@ class PolicyState(Message):
     gamma: NonNegative | None = Field(default=None, description="Smoothed γ.")
     window: tuple[Real, ...] = Field(default=(), max_length=WINDOW, description="The last ln ρ, newest last.")
     outliers: Count = Field(default=0, description="Outliers in a row.")
+    sharpness: float | None = Field(
+        default=None, gt=0, description="λ₁ that the ceiling stands on: follows ρ at once upwards, half-way downwards."
+    )
+    retreat: float = Field(default=1.0, gt=0, le=1, description="Factor on push and ceiling after divergences.")
     factors: Multipliers = Field(default_factory=Multipliers, description="f, g, h in force.")
     diverged: Count = Field(default=0, description="Diverged observations in a row.")
     at_bound: Count = Field(default=0, description="Decisions in a row with f at a bound.")

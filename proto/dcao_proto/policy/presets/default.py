@@ -1,35 +1,94 @@
-"""`default`: what a run gets that asks for nothing.
+"""`default`: what a run gets that asks for nothing. The path pushes, curvature holds.
 
-The edge law, aimed at 0.7 of whichever edge is nearer (λ₁'s in large batches, batch sharpness's in small ones), with
-every steadying stage on: smoothed logarithms, outliers held, a 5 % dead band, at most a factor of 1.25 a decision
-except far beyond the edge. A little of the gap in the momentum's horizon and of the curvature in the weight decay:
-enough to see, too little to matter either way.
-`docs/policies.md` has the measurement behind each number.
+η = min(s·r/√G, C·threshold/λ̂) under `trust: auto`, times the shape of the user's schedule where there is one; under
+`guard` the user's own rate where it is lower. Momentum and weight decay stay the user's: no measurement found a law for
+either that was worth having. `path.py` has the stages, `docs/policies.md` the measurements.
 """
 
-from typing import Literal
+from typing import Any
 
-from pydantic import Field
-
-from dcao_proto.policy.parameters import redefault
-from dcao_proto.policy.presets.edge import EdgeParameters
-from dcao_proto.policy.presets.power import power_law
-from dcao_proto.policy.presets.relative import relative_momentum_law
-from dcao_proto.policy.presets.staged import staged
-
-
-class DefaultParameters(EdgeParameters):
-    """The edge law's parameters, steadied."""
-
-    reference: Literal["static", "schedule", "edge", "nearest_edge"] = redefault("reference", "nearest_edge")
-    target: float = redefault("target", 0.7)
-    smoothing: float = redefault("smoothing", 0.8)
-    reject_outliers: bool = redefault("reject_outliers", True)
-    dead_band: float = redefault("dead_band", 0.05)
-    slew: float | None = redefault("slew", 1.25)
-    momentum_slew: float | None = redefault("momentum_slew", 1.1)
-    kappa: float = Field(default=0.1, strict=True, ge=0, le=5, description="Sensitivity of g, relative to γ_ref.")
-    mu: float = redefault("mu", 0.1)
+from dcao_proto.hyperparameters import Multipliers
+from dcao_proto.message import complete, successor
+from dcao_proto.observation import Observation
+from dcao_proto.policy.draft import Draft
+from dcao_proto.policy.path import (
+    PathParameters,
+    ceiling,
+    follow,
+    most_of_users,
+    next_probe,
+    push_of,
+    pushed,
+)
+from dcao_proto.policy.registry import Policy
+from dcao_proto.policy.smoothing import remember
+from dcao_proto.policy.state import PolicyState
+from dcao_proto.run import RunSpec
 
 
-DEFAULT = staged("default", 1, DefaultParameters, power_law, relative_momentum_law, "The edge law, steadied.")
+def _decide(
+    spec: RunSpec, state: PolicyState, observation: Observation, params: PathParameters
+) -> tuple[Draft, PolicyState]:
+    draft = Draft(Multipliers(), next_probe_in=next_probe(observation.step, spec.probe_interval))
+    changes = remember(state, observation)
+    changes |= _diverged(draft, state, params) if observation.status == "diverged" else {"diverged": 0}
+    changes |= _measured(draft, state, observation, params)
+    if spec.trust != "watch":
+        state = state.model_copy(update=changes)
+        _set_rate(draft, spec, state, observation, params)
+        changes["factors"] = draft.factors
+    return draft, state.model_copy(update=changes)
+
+
+def _measured(draft: Draft, state: PolicyState, observation: Observation, params: PathParameters) -> dict[str, Any]:
+    """What the measurement makes of λ̂; an unusable one leaves it where it is."""
+    changes: dict[str, Any] = {}
+    fingerprint = observation.probe.fingerprint if observation.probe else None
+    if fingerprint is not None and fingerprint != state.fingerprint:
+        changes["fingerprint"] = fingerprint
+        if state.fingerprint is not None:
+            draft.reasons.append("recalibrate:fingerprint")
+            state = state.model_copy(update={"sharpness": None})
+    if observation.status != "ok" or observation.rho is None:
+        draft.reasons.append(f"held:{observation.status}")
+        draft.regime = draft.regime or "held"
+        return changes
+    if (observation.rho_bound or 0.0) > params.rho_tolerance * abs(observation.rho):
+        draft.reasons.append("held:residual")
+        draft.regime = "held"
+        return changes
+    if observation.rho <= 0:
+        draft.reasons.append("negative-curvature")
+    followed = follow(state.sharpness, observation.rho, state.rho.count, params)
+    if followed is not None and followed.limited:
+        draft.reasons.append("slew:sharpness")
+    return changes | {"sharpness": None if followed is None else followed.value}
+
+
+def _set_rate(
+    draft: Draft, spec: RunSpec, state: PolicyState, observation: Observation, params: PathParameters
+) -> None:
+    """Push and ceiling, both behind what divergences have taken away."""
+    base = observation.base or spec.base
+    push = push_of(params, spec.optimizer, base.momentum)
+    if spec.scale == "path":
+        f = push
+    else:
+        f = most_of_users(base, observation, pushed(observation, push, state.sharpness))
+        if f < 1.0:
+            draft.reasons.append("path:lr")
+    held = ceiling(state.sharpness, params, spec.optimizer, base.momentum)
+    draft.factors = complete(Multipliers, {"lr": f * state.retreat, "momentum": 1.0, "weight_decay": 1.0})
+    draft.ceiling = None if held is None else held * state.retreat
+
+
+def _diverged(draft: Draft, state: PolicyState, params: PathParameters) -> dict[str, Any]:
+    """Half of everything, a rollback, and after several the advice to stop."""
+    diverged = successor(state.diverged)
+    draft.reasons.append("backoff:diverged")
+    draft.regime = "diverged"
+    draft.action = "stop" if diverged >= params.stop_after else "rollback"
+    return {"diverged": diverged, "retreat": max(state.retreat / 2, 2.0**-20)}
+
+
+DEFAULT = Policy("default", 2, PathParameters, _decide, "The path pushes, curvature holds.", follows_path=True)

@@ -1,0 +1,137 @@
+"""The path of a run under a user's own optimizer: r and √G from outside, and the base learning rate that they give.
+
+Between the gradient and the update a hook takes the gradient into G; after the update another looks how far the weights
+have come. The metric P is what the optimizer divides by (`spectrum.precondition`), without momentum's bias correction.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from dcao_client.hooks.path_meter import PathMeter, sketch
+from dcao_client.hooks.shape import Shape
+from dcao_client.spectrum.precondition import rule
+from dcao_proto import Path
+
+# Momentum answers a rate over 1/(1−β) steps, so the rate grows by no more than e in that time. Measured on a post-LN
+# language model under AdamW, β₁ = 0.9: 1.1 a step 1.89, 1.05 1.98, 1.2 and beyond lost (docs/policies.md).
+LEAST_GROWTH = 0.05
+
+
+class UserPath:
+    """Follows the parameters of an optimizer.
+
+    Args:
+        optimizer: read, never written.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._optimizer = optimizer
+        self._how = rule(optimizer)
+        self._metric: list[Tensor] | None = None
+        self.meter = PathMeter(self._parameters())
+        self.shape = Shape()
+        self.level = 0.0  # of the last update, as it was used
+        self._shape_now = 1.0
+
+    def before(self, lr: float, beta: float, first_rate: float | None) -> float:
+        """Takes a step's gradients into G.
+
+        Args:
+            lr: what the user's schedule says, of the main group.
+            beta: momentum, on whose horizon the rate may grow.
+            first_rate: where the path starts, as a value of r/√G; None if no curvature says.
+
+        Returns:
+            The base learning rate: shape · r/√G, growing on the momentum's horizon.
+        """
+        parameters = self._parameters()
+        self.meter.cover(parameters)
+        moving = [p for p in parameters if p.grad is not None]
+        self._metric = None if self._how is None else self._sketched_metric(parameters)
+        gradients = [
+            None if p.grad is None else sketch(p.grad, stride)
+            for p, stride in zip(parameters, self.meter.strides, strict=True)
+        ]
+        self.meter.saw(gradients, self._metric, self._loss_scale())
+        self._shape_now = self.shape.follow(lr)
+        if not moving or self.meter.squares <= 0:
+            return 0.0
+        if self.level == 0.0:
+            self.meter.start(first_rate, self._metric)
+            self.level = self.meter.level
+        else:
+            self.level = min(self.meter.level, self.level * (1.0 + max(1.0 - beta, LEAST_GROWTH)))
+        return self._shape_now * self.level
+
+    def after(self, share: float) -> None:
+        """Looks where the update has led.
+
+        Args:
+            share: the rate in use over the one that was pushed for, in (0, 1]: growth goes on from what was used.
+        """
+        self.level *= share
+        self.meter.came(self.meter.sketches(self._parameters()), self._metric)
+        self._metric = None
+
+    def base(self, lr: float) -> float:
+        """The base learning rate as of now, for an observation between updates."""
+        return self.level * self.shape.now(lr)
+
+    def path(self, lr: float) -> Path:
+        """For the wire; `lr` is what the user's schedule says now."""
+        meter = self.meter
+        return Path(
+            distance=meter.distance, gradients=meter.gradients, steps=meter.steps, shape=self.shape.now(lr)
+        )
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self._optimizer.param_groups for p in group["params"]]
+
+    def _loss_scale(self) -> float:
+        """What fused optimizers still have to divide gradients by (torch.amp.GradScaler leaves it to them)."""
+        scale = getattr(self._optimizer, "grad_scale", None)
+        return float(scale) if scale is not None else 1.0
+
+    def _sketched_metric(self, parameters: list[Tensor]) -> list[Tensor]:
+        groups = {id(p): group for group in self._optimizer.param_groups for p in group["params"]}
+        found = []
+        for parameter, stride in zip(parameters, self.meter.strides, strict=True):
+            group = groups[id(parameter)]
+            state = {
+                name: sketch(value, stride) if _is_like(value, parameter) else value
+                for name, value in self._optimizer.state.get(parameter, {}).items()
+            }
+            gradient = parameter.grad if parameter.grad is not None else parameter.detach() * 0.0
+            assert self._how is not None  # noqa: S101  (the caller looked)
+            if callable(getattr(type(self._optimizer), "preconditioner", None)):  # knows whole tensors only
+                P = sketch(self._how(parameter, state, group, gradient.double()), stride)
+            else:
+                P = self._how(parameter, state, group, sketch(gradient, stride).double())
+            found.append((P / bias(state, group)).float())
+        return found
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {"meter": self.meter.state_dict(), "shape": self.shape.state_dict(), "level": self.level}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from a checkpoint."""
+        self.meter.cover(self._parameters())
+        self.meter.load_state_dict(state["meter"])
+        self.shape.load_state_dict(state["shape"])
+        self.level = float(state["level"])
+
+
+def bias(state: dict[str, Any], group: dict[str, Any]) -> float:
+    """Momentum's bias correction 1 − β₁ᵗ at the coming step, which `precondition` folds into P; 1 without one."""
+    if "betas" not in group:
+        return 1.0
+    return float(1.0 - float(group["betas"][0]) ** (float(state.get("step", 0)) + 1.0)) or 1.0
+
+
+def _is_like(value: Any, parameter: Tensor) -> bool:
+    return isinstance(value, Tensor) and value.shape == parameter.shape and value.dim() > 0

@@ -1,0 +1,139 @@
+"""The path pushes, curvature holds: the law behind `default`, as small stages.
+
+    push      lr = s · r/√G             how far the run has come over the gradients it has seen (observation.path)
+    hold      lr ≤ C · threshold/λ̂      the ceiling, at a multiple of the edge of stability
+    follow    λ̂ ← ρ                     at once upwards, half-way (in ln λ) downwards, either within a slew limit
+
+Neither does alone: without a ceiling r/√G has no fixed point once gradients are mostly noise, and a rate that is a share
+of the edge is answered by the curvature itself (docs/policies.md has the measurement behind every number here).
+
+References:
+    Ivgi et al. 2023, "DoG is SGD's best friend", §2 (r/√G); Cohen et al. 2021, 2022 (the edge for each optimizer).
+"""
+
+import math
+from typing import NamedTuple
+
+from pydantic import Field
+
+from dcao_proto.hyperparameters import Hyperparameters
+from dcao_proto.message import Message
+from dcao_proto.observation import Observation
+from dcao_proto.optimizers import AVERAGED, SCHEDULE_FREE, OptimizerName, stability_threshold, sums_momentum
+
+TINY, HUGE = 1e-300, 1e300  # a sharpness is divided by; at the ends it stays a number
+PUSH_AVERAGE, PUSH_WEIGHTS = 2.5, 2.2
+MARGIN_SCHEDULE_FREE, MARGIN_AVERAGED, MARGIN_SUMMED = 1.5, 0.5, 1.5
+
+
+class PathParameters(Message):
+    """Every number of the law. Those that are absent depend on the optimizer."""
+
+    push: float | None = Field(
+        default=None,
+        strict=True,
+        gt=0,
+        le=16,
+        description="s: rate over r/√G. Absent: 2.5 where r is that of an average (schedule-free), 2.2 of the weights, "
+        "times 1−β where the optimizer sums its momentum.",
+    )
+    margin: float | None = Field(
+        default=None,
+        strict=True,
+        gt=0,
+        le=1e9,
+        description="C: the ceiling over the edge of stability. Absent: 1.5; 0.5 for the Adam family, whose edge at "
+        "β₁ = 0.9 is ten times further out.",
+    )
+    rho_tolerance: float = Field(
+        default=0.5, strict=True, gt=0, description="A probe whose Ritz bound exceeds this share of |ρ| is not used."
+    )
+    rise: float = Field(
+        default=4.0, strict=True, gt=1, description="λ̂ rises at most by this factor a decision, from the third on."
+    )
+    fall: float = Field(default=2.0, strict=True, gt=1, description="λ̂ falls at most by this factor a decision.")
+    stop_after: int = Field(
+        default=3, strict=True, ge=1, description="Diverged observations in a row after which the advice is to stop."
+    )
+
+
+def push_of(params: PathParameters, optimizer: OptimizerName, momentum: float) -> float:
+    """s. Summed momentum is a hidden factor of 1/(1−β) on the rate, which r and G cannot tell from a larger rate."""
+    if params.push is not None:
+        return params.push
+    if optimizer in SCHEDULE_FREE:
+        return PUSH_AVERAGE
+    return PUSH_WEIGHTS * ((1.0 - momentum) if sums_momentum(optimizer) else 1.0)
+
+
+def margin_of(params: PathParameters, optimizer: OptimizerName) -> float:
+    """C."""
+    if params.margin is not None:
+        return params.margin
+    if optimizer in SCHEDULE_FREE:
+        return MARGIN_SCHEDULE_FREE
+    return MARGIN_AVERAGED if optimizer in AVERAGED else MARGIN_SUMMED
+
+
+class Followed(NamedTuple):
+    """λ̂, and whether the slew limit kept it from where the measurement wanted it."""
+
+    value: float
+    limited: bool
+
+
+def follow(sharpness: float | None, rho: float, seen: int, params: PathParameters) -> Followed | None:
+    """λ̂ after a measurement.
+
+    Args:
+        sharpness: λ̂ so far, None before the first.
+        rho: measured λ₁; the first measurement must be positive to count.
+        seen: measurements before this one. One that was absurdly low at the start is corrected at once.
+        params: of the law.
+
+    Returns:
+        None while no positive curvature has been measured.
+    """
+    if sharpness is None:
+        return Followed(min(max(rho, TINY), HUGE), False) if rho > 0 else None
+    if rho >= sharpness:
+        most = math.inf if seen < 3 else sharpness * params.rise
+        return Followed(min(rho, most, HUGE), rho > most)
+    least = sharpness / params.fall
+    wanted = math.sqrt(sharpness) * math.sqrt(rho) if rho > 0 else 0.0
+    return Followed(max(wanted, least, TINY), wanted < least)
+
+
+def ceiling(
+    sharpness: float | None, params: PathParameters, optimizer: OptimizerName, momentum: float
+) -> float | None:
+    """C · threshold/λ̂; None without a curvature or for an optimizer without a threshold."""
+    threshold = stability_threshold(optimizer, momentum)
+    if sharpness is None or threshold is None:
+        return None
+    return min(margin_of(params, optimizer) * threshold / sharpness, HUGE)
+
+
+def pushed(observation: Observation, push: float, sharpness: float | None) -> float | None:
+    """The peak rate that the path supports: s·r/√G; before the first gradient s/λ̂ of the weights' push, that is 1/λ̂.
+
+    None for a client that does not follow the path, or while nothing is known.
+    """
+    path = observation.path
+    if path is None:
+        return None
+    if path.gradients > 0 and path.distance > 0:
+        return min(push * (path.distance / path.gradients), HUGE)
+    return None if sharpness is None else min(push / PUSH_WEIGHTS / sharpness, HUGE)
+
+
+def most_of_users(base: Hyperparameters, observation: Observation, peak: float | None) -> float:
+    """The factor under which the user's own rate is not above the path's in the same shape: min(1, peak·shape/η₀)."""
+    if peak is None or observation.path is None or base.lr <= 0:
+        return 1.0
+    return min(1.0, peak * observation.path.shape / base.lr)
+
+
+def next_probe(step: int, interval: int) -> int:
+    """Steps to the next probe: after 1, 2, 4, 8, … while everything still moves, then after `interval`."""
+    return min(max(step, 1), interval)
