@@ -18,7 +18,7 @@ def main(rank: int, ranks: int, port: int, folder: Path) -> None:
     torch.manual_seed(0)
     model = torch.nn.parallel.DistributedDataParallel(small_cnn(8, norm=False, width=4))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
-    control = attach(model, optimizer, cross_entropy, probe_interval=5, overhead=None, run="ranks", journal_dir=folder)
+    control = attach(model, optimizer, cross_entropy, trust="auto", overhead=None, run="ranks", journal_dir=folder)
     used = [
         report.applied for report in train(model, optimizer, batches(load_digits(), 32, 30, seed=rank), dcao=control)
     ]

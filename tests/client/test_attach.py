@@ -193,8 +193,8 @@ def test_a_fixed_probe_batch_is_measured_instead_of_the_steps_own(tmp_path):
     model = cnn()
     optimizer = sgd(model)
     fixed = DATA.x[:32], DATA.y[:32]
-    control = attach(model, optimizer, cross_entropy, probe_data=fixed, run="r", journal_dir=tmp_path)
-    other = attach(model, sgd(model), cross_entropy, overhead=None, run="s", journal_dir=tmp_path)
+    control = attach(model, optimizer, cross_entropy, policy="edge", probe_data=fixed, run="r", journal_dir=tmp_path)
+    other = attach(model, sgd(model), cross_entropy, policy="edge", overhead=None, run="s", journal_dir=tmp_path)
     control.step()
     other.step(fixed)
     assert control.spectrum.examples == 32
@@ -207,7 +207,7 @@ def test_a_budget_stretches_the_interval_and_measures_a_part_of_the_batch(tmp_pa
     model = cnn()
     optimizer = sgd(model)
     control = attach(
-        model, optimizer, cross_entropy, probe_interval=5, overhead=1e-9, run="r", journal_dir=tmp_path / "a"
+        model, optimizer, cross_entropy, policy="edge", probe_interval=5, overhead=1e-9, run="r", journal_dir=tmp_path
     )
     probed = [r.step for r in train(model, optimizer, batches(DATA, 64, 60, seed=1), dcao=control) if r.probed]
     assert probed == [0]
@@ -219,7 +219,9 @@ def test_what_probes_cost_is_reported_with_every_observation(tmp_path):
     """The share of wall-clock time that probes took so far; unknown at the first."""
     model = cnn()
     optimizer = sgd(model)
-    control = attach(model, optimizer, cross_entropy, probe_interval=5, overhead=None, run="r", journal_dir=tmp_path)
+    control = attach(
+        model, optimizer, cross_entropy, policy="edge", probe_interval=5, overhead=None, run="r", journal_dir=tmp_path
+    )
     for _ in train(model, optimizer, batches(DATA, 64, 30, seed=1), dcao=control):
         pass
     _, entries = read_journal(control.session.journal_path)
@@ -234,7 +236,9 @@ def test_the_ragged_last_batch_of_an_epoch_is_not_measured(tmp_path):
     """It would carry another fingerprint and start every reference anew; the next full batch is measured instead."""
     model = cnn()
     optimizer = sgd(model)
-    control = attach(model, optimizer, cross_entropy, probe_interval=5, overhead=None, run="r", journal_dir=tmp_path)
+    control = attach(
+        model, optimizer, cross_entropy, policy="edge", probe_interval=5, overhead=None, run="r", journal_dir=tmp_path
+    )
     stream = list(batches(DATA, 64, 12, seed=1))
     stream[5] = stream[5][0][:20], stream[5][1][:20]
     reports = train(model, optimizer, iter(stream), dcao=control)

@@ -29,7 +29,7 @@ SCHEDULERS = {
 
 def decision(lr: float = 1.0, momentum: float = 1.0, weight_decay: float = 1.0) -> Decision:
     multipliers = Multipliers(lr=lr, momentum=momentum, weight_decay=weight_decay)
-    return Decision.model_construct(multipliers=multipliers, groups=None)
+    return Decision.model_construct(multipliers=multipliers, groups=None, ceiling=None)
 
 
 def parameter() -> torch.nn.Parameter:

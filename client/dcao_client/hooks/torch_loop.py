@@ -158,11 +158,13 @@ class Attachment:
         return from_talker(examples < enough)
 
     def _choose_probe_batch(self, examples: int) -> None:
-        """With a budget and neither data nor size given: the part of a batch that can be paid at the interval."""
+        """Where neither data nor size is given: a quarter for the sharpness alone, else what the budget can pay."""
         settings, budget = self.probe.settings, self._cadence.budget
-        if budget is None or settings.probe_batch is not None or self._probe_data is not None:
+        if settings.probe_batch is not None or self._probe_data is not None:
             return
-        self.probe.settings = replace(settings, probe_batch=max(int(examples * budget.share()), 1))
+        share = (1.0 if budget is None else budget.share()) if self._with_gap else SHARPNESS_SHARE
+        if share < 1.0:
+            self.probe.settings = replace(settings, probe_batch=max(int(examples * share), min(examples, LEAST_EXAMPLES)))
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs beside the model and the optimizer, so that a resumed run goes on exactly."""
@@ -325,6 +327,8 @@ def control(
     return Attachment(probing, controlled, session, cadence, probe_data, with_gap=not follows)
 
 
+SHARPNESS_SHARE = 0.25  # the full batch moves no result of a law that needs the sharpness only (docs/policies.md)
+LEAST_EXAMPLES = 8  # λ₁ of fewer examples is mostly their own
 PATH_INTERVAL = 25  # with a quarter of the batch and three products a probe is about one gradient, so 4 %
 WARM_UP_PROBES = 7  # at 0, 1, 2, 4, 8, 16 and 32: lent, or the ceiling would come after the cliff
 
