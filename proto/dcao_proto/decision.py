@@ -23,7 +23,7 @@ class GroupMultiplier(Message):
 
 
 class Decision(Message):
-    """The values to use from this step on: base × multiplier, at most the ceiling, ready to write into the optimizer."""
+    """What to use from this step on: base × multiplier, at most the ceiling, ready to write into the optimizer."""
 
     attempt: Count
     step: Count = Field(description="The observation's step; the values hold from this step on.")

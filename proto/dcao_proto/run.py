@@ -35,8 +35,8 @@ class RunSpec(Message):
     policy: PolicyChoice = Field(default_factory=PolicyChoice)
     scale: Scale = Field(
         default="user",
-        description="Where the base learning rate comes from: `user` (the optimizer's value and its scheduler) or `path` "
-        "(distance over gradients, computed by the client at every step, times the shape of the user's schedule).",
+        description="Where the base learning rate comes from: `user` (the optimizer's value and its scheduler) or "
+        "`path` (distance over gradients, computed by the client at every step, times the shape of a schedule).",
     )
     trust: Trust | None = Field(
         default=None,
@@ -70,7 +70,6 @@ class RunSpec(Message):
         description="Seconds after the first observation of a step at which what is there must suffice.",
     )
     labels: Labels = Field(default_factory=dict, max_length=32, description="Free text to find the run by.")
-
 
     @model_validator(mode="before")
     @classmethod

@@ -7,7 +7,21 @@ from dcao_proto.policy import PolicyState
 from dcao_proto.policy.presets import BUILT_IN
 from dcao_proto.policy.state import Statistics
 
-OPTIMIZERS = ["schedule_free_sgd", "schedule_free_adam", "sgd", "nesterov", "adam", "adamw", "amsgrad", "nadam", "radam", "adamax", "rmsprop", "adagrad", "other"]
+OPTIMIZERS = [
+    "schedule_free_sgd",
+    "schedule_free_adam",
+    "sgd",
+    "nesterov",
+    "adam",
+    "adamw",
+    "amsgrad",
+    "nadam",
+    "radam",
+    "adamax",
+    "rmsprop",
+    "adagrad",
+    "other",
+]
 finite = st.floats(allow_nan=False, allow_infinity=False)
 non_negative = st.floats(min_value=0, allow_nan=False, allow_infinity=False)
 positive = st.floats(min_value=0, exclude_min=True, allow_nan=False, allow_infinity=False)

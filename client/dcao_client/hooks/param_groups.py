@@ -171,7 +171,7 @@ class ParamGroups:
         """r/√G before the first step, of which the push makes 1/λ₁ (1−β of that where momentum is summed)."""
         if self._first_rate is None:
             return None
-        state = next(iter(self.optimizer.state.values()), {})
+        state: dict[str, Any] = next(iter(self.optimizer.state.values()), {})
         return self._first_rate / (bias(state, self.optimizer.param_groups[0]) * PUSH_WEIGHTS)
 
     def _scale(self, group: dict[str, Any], factor: float) -> None:

@@ -139,8 +139,8 @@ class PathMeter:
         lengths = [x.numel() for x in state["origin"]]
         if lengths != [x.numel() for x in self.origin]:
             raise ValueError(
-                "expected the checkpoint of a path over the same parameters; got other sizes: build the optimizer on the "
-                "model that was saved, or start a new path by leaving the checkpoint's out"
+                "expected the checkpoint of a path over the same parameters; got other sizes: build the optimizer on "
+                "the model that was saved, or start a new path by leaving the checkpoint's out"
             )
         self.distance, self.squares = float(state["distance"]), float(state["squares"])
         self.steps = int(state["steps"])

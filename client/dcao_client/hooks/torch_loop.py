@@ -164,7 +164,9 @@ class Attachment:
             return
         share = (1.0 if budget is None else budget.share()) if self._with_gap else SHARPNESS_SHARE
         if share < 1.0:
-            self.probe.settings = replace(settings, probe_batch=max(int(examples * share), min(examples, LEAST_EXAMPLES)))
+            self.probe.settings = replace(
+                settings, probe_batch=max(int(examples * share), min(examples, LEAST_EXAMPLES))
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs beside the model and the optimizer, so that a resumed run goes on exactly."""
@@ -236,9 +238,9 @@ def attach(
         model: any module; wrappers of DDP and `torch.compile` are looked through.
         optimizer: any of torch.optim; its hooks are used, its values stay the user's between updates.
         loss: `loss(model, batch)`, the mean loss of a batch as a scalar tensor.
-        trust: how far DCAO may go under the policy `default`. "guard", unless set: the learning rate is never above what
-            you or your scheduler say, and below it without a floor while the way come and the curvature do not support
-            it. "auto": only the shape of your schedule is yours, its scale is found. "watch": nothing is changed. Other
+        trust: how far DCAO may go under the policy `default`. "guard", unless set: the learning rate is never above
+            what you or your scheduler say, and below it without a floor while the way come and the curvature do not
+            support it. "auto": only the shape of your schedule is yours, its scale is found. "watch": nothing is changed. Other
             policies move the values within `bounds`.
         run, project, url, deadline, journal_dir: see `Session`; from the environment if absent.
         policy: name of the law, or name and parameters.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dcao_client.hooks.path_meter import PathMeter, sketch
@@ -84,11 +84,9 @@ class UserPath:
     def path(self, lr: float) -> Path:
         """For the wire; `lr` is what the user's schedule says now."""
         meter = self.meter
-        return Path(
-            distance=meter.distance, gradients=meter.gradients, steps=meter.steps, shape=self.shape.now(lr)
-        )
+        return Path(distance=meter.distance, gradients=meter.gradients, steps=meter.steps, shape=self.shape.now(lr))
 
-    def _parameters(self) -> list[Tensor]:
+    def _parameters(self) -> list[nn.Parameter]:
         return [p for group in self._optimizer.param_groups for p in group["params"]]
 
     def _loss_scale(self) -> float:
@@ -96,7 +94,7 @@ class UserPath:
         scale = getattr(self._optimizer, "grad_scale", None)
         return float(scale) if scale is not None else 1.0
 
-    def _sketched_metric(self, parameters: list[Tensor]) -> list[Tensor]:
+    def _sketched_metric(self, parameters: list[nn.Parameter]) -> list[Tensor]:
         groups = {id(p): group for group in self._optimizer.param_groups for p in group["params"]}
         found = []
         for parameter, stride in zip(parameters, self.meter.strides, strict=True):

@@ -4,8 +4,8 @@
     hold      lr ≤ C · threshold/λ̂      the ceiling, at a multiple of the edge of stability
     follow    λ̂ ← ρ                     at once upwards, half-way (in ln λ) downwards, either within a slew limit
 
-Neither does alone: without a ceiling r/√G has no fixed point once gradients are mostly noise, and a rate that is a share
-of the edge is answered by the curvature itself (docs/policies.md has the measurement behind every number here).
+Neither does alone: without a ceiling r/√G has no fixed point once gradients are mostly noise, and a rate that is a
+share of the edge is answered by the curvature itself (docs/policies.md has the measurement behind every number here).
 
 References:
     Ivgi et al. 2023, "DoG is SGD's best friend", §2 (r/√G); Cohen et al. 2021, 2022 (the edge for each optimizer).
@@ -104,9 +104,7 @@ def follow(sharpness: float | None, rho: float, seen: int, params: PathParameter
     return Followed(max(wanted, least, TINY), wanted < least)
 
 
-def ceiling(
-    sharpness: float | None, params: PathParameters, optimizer: OptimizerName, momentum: float
-) -> float | None:
+def ceiling(sharpness: float | None, params: PathParameters, optimizer: OptimizerName, momentum: float) -> float | None:
     """C · threshold/λ̂; None without a curvature or for an optimizer without a threshold."""
     threshold = stability_threshold(optimizer, momentum)
     if sharpness is None or threshold is None:

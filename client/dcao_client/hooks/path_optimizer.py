@@ -1,0 +1,261 @@
+"""`DCAO(model, loss)`: schedule-free steps at the path's rate under the curvature's ceiling.
+
+Each step: take the gradients into the second moment and into √G; measure and decide if it is time to; go
+min(f·r/√G, ceiling), the rate of y; look how far the average has come. The mathematics of a step is in
+`schedule_free.py`, its plain twin in `schedule_free_plain.py`, the law in `dcao_proto.policy.path`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from dcao_client.hooks.batch_norm import BATCHES, retake, with_statistics
+from dcao_client.hooks.path_meter import PathMeter, sketch
+from dcao_client.hooks.point_watch import watch
+from dcao_client.hooks.schedule_free import AVERAGING, Form, ScheduleFree
+from dcao_client.hooks.torch_loop import PATH_INTERVAL, Loss, control
+from dcao_client.spectrum.isolation import unwrap
+from dcao_proto import Decision, Hyperparameters, PolicyChoice, RunSpec
+from dcao_proto import Path as WayCome
+from dcao_proto.policy.compose import MAX_LR
+from dcao_proto.policy.path import PUSH_AVERAGE
+
+log = logging.getLogger("dcao")
+
+
+class PathOptimizer(ScheduleFree):
+    """Schedule-free steps at the path's rate under the curvature's ceiling: `DCAO(model, loss)`.
+
+    Attributes:
+        control: the talk with the controller: `.decision`, `.spectrum`, `.session`, `finish()`.
+        steps, applied: optimizer steps so far, and what the last one used; `applied.lr` is how far y moved along the
+            update, η·(1 − b(1−c)).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss,
+        params: Iterable[Any] | None = None,
+        *,
+        form: Form = "adam",
+        weight_decay: float = 0.0,
+        averaging: float = AVERAGING,
+        policy_params: dict[str, Any] | None = None,
+        probe_interval: int | None = None,
+        labels: dict[str, str] | None = None,
+        **options: Any,
+    ) -> None:
+        chosen = [p for p in model.parameters() if p.requires_grad] if params is None else params
+        ScheduleFree.__init__(self, chosen, form=form, averaging=averaging, weight_decay=weight_decay)
+        self._model, self._loss = model, loss
+        self._meter: PathMeter | None = None
+        self._metric: list[Tensor] | None = None
+        self._decision: Decision | None = None
+        self._normalised = bool(with_statistics(unwrap(model)))
+        self._recent: deque[Any] = deque(maxlen=BATCHES)
+        self._said: set[str] = set()
+        self.steps = 0
+        self.applied: Hyperparameters | None = None
+        spec = RunSpec(
+            optimizer="schedule_free_sgd" if form == "sgd" else "schedule_free_adam",
+            base=Hyperparameters(lr=0.0, momentum=averaging, weight_decay=weight_decay),
+            policy=PolicyChoice(name="default", params=policy_params or {}),
+            scale="path",
+            trust="auto",
+            probe_interval=probe_interval or PATH_INTERVAL,
+            labels=labels or {},
+        )
+        self.control = control(model, self, loss, self, spec, **options)
+        self._hooks = watch(self, unwrap(model))
+
+    @property
+    def preconditioned(self) -> bool:
+        """Whether a step divides by P."""
+        return self.form != "sgd"
+
+    def step(self, closure: Callable[[], float] | None = None, *, batch: Any = None) -> float | None:  # type: ignore[override]
+        """One update.
+
+        Args:
+            closure: reevaluates the model and returns the loss, with gradients; for those who have one.
+            batch: what the gradient was taken on; the curvature is measured on a part of it when it is time to.
+        """
+        if not self.training:
+            raise RuntimeError("expected train() before step(): the model holds the average, whose gradient is another")
+        value = None
+        if closure is not None:
+            with torch.enable_grad():
+                value = closure()
+        moving = self.moving()
+        if not moving:
+            return value
+        self.prepare()
+        self._see(moving)
+        self._measure(batch)
+        self._move(moving)
+        return value
+
+    # -- one step -----------------------------------------------------------------------------------------------------
+
+    def _see(self, moving: list[Tensor]) -> None:
+        """Takes the gradients into √G."""
+        if self._meter is None:
+            self._meter = PathMeter(moving)
+        meter = self._meter
+        meter.cover(moving)
+        if self.preconditioned:
+            correction = 1.0 - self.beta2**self.updates
+            moments = meter.sketches([self.state[p]["exp_avg_sq"] for p in moving])
+            self._metric = [(v.float() / correction).sqrt_().add_(self.eps) for v in moments]
+        meter.saw(
+            [sketch(p.grad, s) for p, s in zip(moving, meter.strides, strict=True) if p.grad is not None], self._metric
+        )
+
+    def _measure(self, batch: Any) -> None:
+        if batch is None:
+            self.say(
+                "batch",
+                "DCAO: step() was called without batch=, so the curvature cannot be measured and nothing holds the "
+                "rate back; call optimizer.step(batch=batch) with what loss(model, batch) takes",
+            )
+            return
+        if self._normalised:
+            self._recent.append(batch)
+        self.control.step(batch)
+
+    def _move(self, moving: list[Tensor]) -> None:
+        assert self._meter is not None  # noqa: S101  (`_see` made it)
+        if self._meter.distance == 0.0:  # no curvature said how far the first step may go
+            self._meter.start(None, self._metric)
+        decision = self._decision
+        push = PUSH_AVERAGE if decision is None else decision.multipliers.lr
+        base = self.base()
+        used = base.lr * push
+        if decision is not None and decision.ceiling is not None:
+            used = min(used, decision.ceiling)
+        rate = used / self._share()
+        self.applied = base.model_copy(update={"lr": min(used, MAX_LR)})
+        self.update(rate)
+        self.steps += 1
+        self._meter.came(self._meter.sketches([self.average(p) for p in moving]), self._metric)
+        self._metric = None
+
+    def _share(self) -> float:
+        """1 − b(1−c) at the rate that the path pushes for."""
+        push = PUSH_AVERAGE if self._decision is None else self._decision.multipliers.lr
+        return self.y_share(push * (0.0 if self._meter is None else self._meter.level))
+
+    # -- what `control` controls --------------------------------------------------------------------------------------
+
+    def base(self) -> Hyperparameters:
+        """r/√G as a step of y, b, and λ."""
+        level = 0.0 if self._meter is None else self._meter.level
+        decay = max(float(group["weight_decay"]) for group in self.param_groups)
+        return Hyperparameters(lr=min(level * self._share(), MAX_LR), momentum=self.averaging, weight_decay=decay)
+
+    def path(self) -> WayCome | None:
+        """How far the run has come."""
+        meter = self._meter
+        if meter is None:
+            return None
+        return WayCome(distance=meter.distance, gradients=meter.gradients, steps=meter.steps)
+
+    def measured(self, rho: float | None) -> None:
+        """The first curvature says how far the first step goes: 1/λ₁."""
+        if rho is not None and rho > 0 and self.steps == 0 and self._meter is not None:
+            self._meter.start(1.0 / (rho * PUSH_AVERAGE), self._metric)
+
+    def set(self, decision: Decision) -> None:
+        """Uses a decision from this step on."""
+        self._decision = decision
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Nothing: `state_dict` has it all."""
+        return {}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Nothing: `load_state_dict` did it all."""
+
+    def remove(self) -> None:
+        """Lets go of the model; the optimizer trains on with the last decision."""
+        for hook in self._hooks:
+            hook.remove()
+
+    # -- which point the model holds ----------------------------------------------------------------------------------
+
+    def eval(self, batches: Iterable[Any] | None = None) -> None:
+        """The model holds the average x from now on: to be evaluated, or saved to be used.
+
+        Args:
+            batches: training batches to take batch-norm statistics on; the last ten that `step` was given if absent.
+        """
+        if not self.training:
+            return
+        ScheduleFree.eval(self)
+        if self._normalised and self.updates:
+            chosen = (
+                list(self._recent) if batches is None else [b for b, _ in zip(batches, range(BATCHES), strict=False)]
+            )
+            if not chosen:
+                self.say(
+                    "statistics",
+                    "DCAO: the model has batch normalisation, whose running statistics belong to the point it trained "
+                    "at; give step(batch=…) or eval(batches=…) training batches to take them on",
+                )
+            retake(unwrap(self._model), self._loss, chosen)
+
+    def say(self, about: str, text: str) -> None:
+        """Once."""
+        if about not in self._said:
+            self._said.add(about)
+            log.warning(text)
+
+    # -- checkpoints --------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """torch's, and under "dcao" what a run needs to go on exactly: the path, the averaging weights, the control."""
+        state = Optimizer.state_dict(self)
+        state["dcao"] = {
+            "training": self.training,
+            "steps": self.steps,
+            "updates": self.updates,
+            "weights": {"largest": self.weights.largest, "total": self.weights.total},
+            "meter": None if self._meter is None else self._meter.state_dict(),
+            "control": self.control.state_dict(),
+        }
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from `state_dict()`; the model's own weights are loaded by whoever saved them, in the same mode.
+
+        Raises:
+            ValueError: the checkpoint is of another kind of optimizer, or of other parameters.
+        """
+        ours = state_dict.get("dcao")
+        if ours is None:
+            raise ValueError('expected a checkpoint of DCAO, with "dcao" in it; got one of another optimizer')
+        Optimizer.load_state_dict(self, {name: value for name, value in state_dict.items() if name != "dcao"})
+        self._keep_precision(state_dict)
+        self.training, self.steps, self.updates = bool(ours["training"]), int(ours["steps"]), int(ours["updates"])
+        self.weights.largest, self.weights.total = (float(ours["weights"][name]) for name in ("largest", "total"))
+        if ours["meter"] is not None:
+            moved = [p for group in self.param_groups for p in group["params"] if "z" in self.state.get(p, {})]
+            self._meter = PathMeter(moved)
+            self._meter.load_state_dict(ours["meter"])
+        self.control.load_state_dict(ours["control"])
+
+    def _keep_precision(self, saved: dict[str, Any]) -> None:
+        """torch gives loaded state the parameters' dtype; ours keeps float32 beside parameters of lower precision."""
+        numbers = [i for group in saved["param_groups"] for i in group["params"]]
+        params = [p for group in self.param_groups for p in group["params"]]
+        for number, p in zip(numbers, params, strict=True):
+            for name, value in saved["state"].get(number, {}).items():
+                self.state[p][name] = value.detach().to(device=p.device, copy=True)
