@@ -240,8 +240,8 @@ def attach(
         loss: `loss(model, batch)`, the mean loss of a batch as a scalar tensor.
         trust: how far DCAO may go under the policy `default`. "guard", unless set: the learning rate is never above
             what you or your scheduler say, and below it without a floor while the way come and the curvature do not
-            support it. "auto": only the shape of your schedule is yours, its scale is found. "watch": nothing is changed. Other
-            policies move the values within `bounds`.
+            support it. "auto": only the shape of your schedule is yours, its scale is found. "watch": nothing is
+            changed. Other policies move the values within `bounds`.
         run, project, url, deadline, journal_dir: see `Session`; from the environment if absent.
         policy: name of the law, or name and parameters.
         policy_params: parameters of the law that differ from its defaults.
