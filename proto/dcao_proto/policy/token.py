@@ -3,6 +3,11 @@
 `dcao1.<spec>.<state>.<crc>`: base64url of the two JSON documents and a CRC-32 over both. With it any replica can
 decide without reading anything, and so can the client itself. The checksum finds accidents; a client that forges a
 token changes its own run only, and the store keeps the specification that was declared.
+
+Both sides are upgraded at different times. The specification's segment is the run's identity, so a field that was added
+later is left out of it while it is at its default: old and new give the same segment for the same run. A field of the
+state that this side does not know is what a newer law remembers: it is left out when read, and the law that is here
+decides from the rest. An unknown field of the specification is refused, because it changes what the run means.
 """
 
 import base64
@@ -12,12 +17,16 @@ import zlib
 from functools import lru_cache
 from itertools import compress
 from operator import is_not
+from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import to_json
 
+from dcao_proto.hyperparameters import Bounds, Hyperparameters
+from dcao_proto.message import Message
 from dcao_proto.policy.state import PolicyState
-from dcao_proto.run import RunSpec
+from dcao_proto.reading import UnreadableAnswerError, read_answer
+from dcao_proto.run import PolicyChoice, RunSpec
 
 PREFIX = "dcao1"
 
@@ -92,16 +101,40 @@ def decode_state(segment: str) -> PolicyState:
         InvalidTokenError: it is not a policy state.
     """
     try:
-        return PolicyState.model_validate_json(_decode_segment(segment))
-    except ValidationError as error:
-        where = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))
-        raise InvalidTokenError(f"the state token holds no policy state: {where}") from error
+        return read_answer(PolicyState, _decode_segment(segment))
+    except UnreadableAnswerError as error:
+        raise InvalidTokenError(f"the state token holds no policy state: {error}") from error
 
 
 def encode_spec(spec: RunSpec) -> str:
     """The specification as a segment; equal specifications give equal segments."""
-    document = json.dumps(spec.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    document = json.dumps(_identity(spec), sort_keys=True, separators=(",", ":"))
     return encode_segment(document.encode()).decode("ascii")
+
+
+# Fields of the first protocol version are always written; those that came later only where they say something.
+FIRST_FIELDS: dict[type[Message], frozenset[str]] = {
+    RunSpec: frozenset(
+        (
+            *("optimizer", "base", "policy", "bounds", "probe_interval", "labels"),
+            *("workers", "aggregate", "quorum", "quorum_seconds"),
+        )
+    ),
+    PolicyChoice: frozenset(("name", "params")),
+    Hyperparameters: frozenset(("lr", "momentum", "weight_decay")),
+    Bounds: frozenset(("lr", "momentum", "weight_decay", "max_momentum")),
+}
+
+
+def _identity(message: Message) -> dict[str, Any]:
+    """The JSON object of a message, without later fields that are at their defaults."""
+    whole, first = message.model_dump(mode="json"), FIRST_FIELDS[type(message)]
+    kept = {}
+    for name, field in type(message).model_fields.items():
+        value = getattr(message, name)
+        if name in first or value != field.get_default(call_default_factory=True):
+            kept[name] = _identity(value) if type(value) in FIRST_FIELDS else whole[name]
+    return kept
 
 
 def decode_spec(segment: str) -> RunSpec:
