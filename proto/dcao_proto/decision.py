@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from dcao_proto.hyperparameters import Multipliers
-from dcao_proto.message import Count, Message, Name, NonNegative, Real
-from dcao_proto.observation import Observation
+from dcao_proto.message import MAX_GROUPS, MAX_REASONS, Count, Message, Name, NonNegative, Real, ShortText
+from dcao_proto.observation import MAX_TOKEN_LENGTH, Observation
 from dcao_proto.run import RunSpec
 
 Regime = Literal["calibrating", "flat", "stable", "edge", "unstable", "diverged", "held", "pending"]
@@ -47,16 +47,19 @@ class Decision(Message):
     )
     reasons: tuple[Reason, ...] = Field(
         default=(),
+        max_length=MAX_REASONS,
+        fail_fast=True,
         description="Codes of the stages that changed or held a value; the policy page has the sentences.",
     )
     next_probe_in: int = Field(ge=1, description="Optimizer steps until the next probe.")
     action: Action = Field(default="continue", description="Advice to the training loop.")
-    groups: tuple[GroupMultiplier, ...] | None = Field(default=None, max_length=256)
-    policy: str = Field(description="Policy and version that decided, as name@version.")
+    groups: tuple[GroupMultiplier, ...] | None = Field(default=None, max_length=MAX_GROUPS, fail_fast=True)
+    policy: ShortText = Field(description="Policy and version that decided, as name@version.")
     replayed: bool = Field(default=False, description="This step had been decided before; the first decision stands.")
     persisted: bool = Field(default=False, description="The decision is in the history.")
     state: str | None = Field(
         default=None,
+        max_length=MAX_TOKEN_LENGTH,
         description="State token to echo in the next observation. Opaque. Absent in the history.",
     )
     version: Count = Field(description="Number of decisions so far; to echo with the state.")
@@ -93,7 +96,7 @@ class JournalEntry(Message):
 class BackfillRequest(Message):
     """A client's journal, in order of step; idempotent."""
 
-    entries: tuple[JournalEntry, ...] = Field(min_length=1, max_length=MAX_BACKFILL)
+    entries: tuple[JournalEntry, ...] = Field(min_length=1, max_length=MAX_BACKFILL, fail_fast=True)
 
 
 class BackfillResult(Message):

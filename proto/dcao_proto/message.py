@@ -117,6 +117,10 @@ Count = Annotated[int, Field(strict=True, ge=0, le=MAX_COUNT)]
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 ShortText = Annotated[str, Field(max_length=128)]
+MAX_GROUPS = 256
+"""Parameter groups in one message."""
+MAX_REASONS = 64
+"""Reason codes in one decision; there are some thirty."""
 
 
 def successor(count: int) -> int:

@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from dcao_proto.hyperparameters import Hyperparameters
-from dcao_proto.message import Count, Message, Name, NonNegative, Positive, Real, ShortText
+from dcao_proto.message import MAX_GROUPS, Count, Message, Name, NonNegative, Positive, Real, ShortText
 
 ObservationStatus = Literal["ok", "breakdown", "diverged", "unavailable"]
 MAX_TOKEN_LENGTH = 65536
@@ -91,7 +91,7 @@ class Observation(Message):
     probe: ProbeReport | None = None
     directional: Directional | None = None
     path: Path | None = Field(default=None, description="For laws that set the rate from the way come.")
-    groups: tuple[GroupDirectional, ...] | None = Field(default=None, max_length=256)
+    groups: tuple[GroupDirectional, ...] | None = Field(default=None, max_length=MAX_GROUPS, fail_fast=True)
     worker: Name | None = Field(default=None, description="Who measured, when a run has several workers.")
     weight: Positive | None = Field(
         default=None,

@@ -1,5 +1,6 @@
 """Problem details (RFC 9457): one closed list of what can go wrong, each with what to do about it."""
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
@@ -105,6 +106,24 @@ class ProblemError(Exception):
         )
 
 
-def field_errors(errors: list[Any]) -> tuple[FieldError, ...]:
-    """Pydantic's errors without the input, the context and the documentation link."""
-    return tuple(FieldError(loc=tuple(e["loc"]), msg=e["msg"], type=e["type"]) for e in errors)
+MOST_ERRORS = 20
+"""Field errors in one document: whoever sends more mistakes than that is told of the first."""
+MOST_TEXT = 100
+"""Characters of a field's name in it: an unknown one is the client's own."""
+
+
+def field_errors(errors: Sequence[Any], place: tuple[str | int, ...] = ()) -> tuple[FieldError, ...]:
+    """The first of pydantic's errors without the input, the context and the documentation link.
+
+    Args:
+        errors: pydantic's.
+        place: what their places begin with.
+    """
+    return tuple(
+        FieldError(loc=tuple(map(_short, (*place, *e["loc"]))), msg=e["msg"], type=e["type"])
+        for e in errors[:MOST_ERRORS]
+    )
+
+
+def _short(part: str | int) -> str | int:
+    return part if isinstance(part, int) or len(part) <= MOST_TEXT else part[:MOST_TEXT] + "…"

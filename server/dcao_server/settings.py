@@ -44,6 +44,11 @@ class Settings(BaseSettings):
         default="127.0.0.1",
         description="Addresses of proxies whose `X-Forwarded-For` is believed, separated by commas; `*` for all.",
     )
+    allowed_hosts: str = Field(
+        default="",
+        description="Further names that requests may have in `Host`, separated by commas, besides those of loopback. "
+        "Given or without API keys, a request with another name is refused: a web page could have sent it.",
+    )
     keep_alive_seconds: int = Field(
         default=75,
         ge=1,

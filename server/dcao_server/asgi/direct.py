@@ -191,6 +191,10 @@ class DirectProtocol(LimitedProtocol):
         length = headers.get(b"content-length")
         usual = (
             headers.get(b"content-type") == _JSON
+            and len(headers) == len(self.headers)  # none of them twice
+            and b"host" in headers
+            and b"origin" not in headers  # no browser
+            and b"sec-fetch-site" not in headers
             and length is not None
             and 0 < int(length) <= min(MOST_BYTES, self.settings.body_limit)
             and b"transfer-encoding" not in headers

@@ -16,6 +16,7 @@ from dcao_proto.problem import ProblemError
 from dcao_server.asgi.access import log_answer, wanted
 from dcao_server.asgi.context import request_id_of
 from dcao_server.asgi.direct import DirectRequest, head_of
+from dcao_server.asgi.doors import Doors
 from dcao_server.asgi.envelope import as_problem, problem_headers
 from dcao_server.asgi.headers import completed
 from dcao_server.asgi.lifecycle import Lifecycle
@@ -59,6 +60,7 @@ class GuardedRoute:
         self._lifecycle = lifecycle
         self._metrics = metrics
         self._access_log = settings.access_log
+        self._doors = Doors(settings)
         name = f"({NAME_PATTERN.removeprefix('^').removesuffix('$')})"
         self._match = re.compile(re.sub(r"\{\w+\}", lambda _: name, template).encode()).fullmatch
         self._forwarded = ProxyHeadersMiddleware(_unused, settings.forwarded_allow_ips)
@@ -80,6 +82,7 @@ class GuardedRoute:
         request_id = request_id_of(headers.get(b"x-request-id"))
         with self._metrics.request_in_progress():
             try:
+                self._doors.check_host(headers[b"host"])
                 if scope is not None:
                     key = await self._guard.admit(scope, headers, request_id)
                 body, more = await self._handler(request.names, await request.body())

@@ -12,8 +12,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dcao_proto.problem import PROBLEM_MEDIA_TYPE, ProblemError, ProblemKind
 from dcao_server.asgi.access import audit_change, log_answer, wanted
-from dcao_server.asgi.body import BACKFILL, check_body, counted
+from dcao_server.asgi.body import BACKFILL, BodyLimits, check_body, taken
 from dcao_server.asgi.context import request_id_of
+from dcao_server.asgi.doors import Doors
 from dcao_server.asgi.headers import Header, completed
 from dcao_server.asgi.lifecycle import Lifecycle
 from dcao_server.asgi.problems import INTERNAL_DETAIL, problem_body
@@ -35,8 +36,8 @@ class Envelope:
         self._guard = guard
         self._lifecycle = lifecycle
         self._access_log = settings.access_log
-        self._limit = settings.body_limit
-        self._backfill_limit = settings.backfill_body_limit
+        self._limits = BodyLimits(settings)
+        self._doors = Doors(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request; raises only when an answer that had begun cannot be finished."""
@@ -49,10 +50,11 @@ class Envelope:
         answer = _Answer(send, request_id, closing=self._lifecycle.draining)
         key: ApiKey | None = None
         try:
+            self._doors.check(scope["method"], scope.get("http_version", "1.1"), scope["headers"], headers)
             scope[KEY] = key = await self._guard.admit(scope, headers, request_id)
-            limit = self._backfill_limit if scope["path"].endswith(BACKFILL) else self._limit
+            limit = self._limits.of(scope["method"], scope["path"])
             if check_body(scope["method"], headers, limit):
-                receive = counted(receive, limit)
+                receive = await taken(receive, limit, sliced=scope["path"].endswith(BACKFILL))
             await self.app(scope, receive, answer)
         except ClientDisconnect:
             return

@@ -66,8 +66,8 @@ async def _invalid(request: Request, error: Exception) -> Response:
         return problem_response(
             ProblemError(ProblemKind.MALFORMED, "expected a JSON document as body, got something else")
         )
-    fields = field_errors(list(errors))
-    detail = f"expected a request that fits the schema (see /openapi.json), got {len(fields)} that do not fit"
+    fields = field_errors(errors)
+    detail = f"expected a request that fits the schema (see /openapi.json), got {len(errors)} fields that do not fit"
     return problem_response(ProblemError(ProblemKind.INVALID, detail, errors=fields))
 
 

@@ -17,6 +17,9 @@ from dcao_server.asgi.problems import problem_body
 from dcao_server.settings import Settings
 
 SWEEP_SECONDS = 1.0
+MOST_PIECES = 256
+"""Of one read: a request has one or two, and one more for each empty line in a chunked body."""
+_EMPTY_LINE = b"\r\n\r\n"
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -37,6 +40,9 @@ class LimitedProtocol(HttpToolsProtocol):
         self._idle = False
         self._received = 0
         self._in_headers = True
+        self._body_left = 0
+        self._tail = b""
+        self._held = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A new connection owes its first request within the header time."""
@@ -50,17 +56,65 @@ class LimitedProtocol(HttpToolsProtocol):
             )
 
     def data_received(self, data: bytes) -> None:
-        """Feeds the parser and counts what a header has used up."""
-        if self.transport.is_closing():
+        """Feeds the parser one request at a time; what comes behind an unanswered one waits, and nothing more is read.
+
+        Requests that are parsed ahead cost fifty times their bytes, and a client that never reads an answer could send
+        them for ever.
+        """
+        if self._held:
+            self._held += data
             return
+        at = 0
+        for _ in range(MOST_PIECES):
+            if at == len(data) or self.transport.is_closing():
+                return
+            if self._unanswered:
+                self._held = data[at:]
+                # Not by uvicorn's flow control, which reads on whenever the application waits for anything.
+                self.transport.pause_reading()
+                return
+            end = self._end_of_piece(data, at)
+            self._feed(data[at:end])
+            at = end
+        self._close_with(ProblemKind.MALFORMED, "expected an HTTP/1.1 request, got one of empty lines")
+
+    @property
+    def _unanswered(self) -> bool:
+        """Whether a request is here, whole, and its answer is not out."""
+        return self.cycle is not None and self._in_headers and not self.cycle.response_complete
+
+    def _end_of_piece(self, data: bytes, at: int) -> int:
+        """How much of this is surely of one request: up to an empty line, or the rest of a body of known length."""
+        if self._body_left:
+            return min(len(data), at + self._body_left)
+        if at == 0 and self._tail:  # the empty line may lie across two pieces
+            seam = (self._tail + data[:3]).find(_EMPTY_LINE)
+            if seam >= 0:
+                return seam + len(_EMPTY_LINE) - len(self._tail)
+        end = data.find(_EMPTY_LINE, at)
+        return len(data) if end < 0 else end + len(_EMPTY_LINE)
+
+    def _feed(self, data: bytes) -> None:
+        """Feeds the parser and counts what a header has used up."""
         if self._idle or self.overdue_at is None:
             self.overdue_at = self.loop.time() + self.settings.header_seconds
             self._idle = False
         if self._in_headers:
             self._received += len(data)
+        self._body_left = max(0, self._body_left - len(data))
+        self._tail = data[-3:] if len(data) > 2 else (self._tail + data)[-3:]
         super().data_received(data)
         if self._in_headers and self._received > self.settings.header_limit and not self.transport.is_closing():
             self._refuse_headers()
+
+    def _go_on(self) -> None:
+        """The answer is out: what came behind its request is looked at."""
+        data, self._held = self._held, b""
+        if data and not self.transport.is_closing():
+            self.data_received(data)
+        if data and not self._held and not self.transport.is_closing():
+            self.flow.read_paused = False
+            self.transport.resume_reading()
 
     def on_headers_complete(self) -> None:
         """Refuses too large a header; gives the body its own time."""
@@ -72,6 +126,11 @@ class LimitedProtocol(HttpToolsProtocol):
                 self._refuse_headers()
                 return
         self.overdue_at = self.loop.time() + self.settings.body_seconds
+        self._body_left = next((int(value) for name, value in self.headers if name.lower() == b"content-length"), 0)
+        if self.cycle is not None and not self.cycle.response_complete:
+            # It came in one piece with the one before, by line ends of its own making.
+            self._close_with(ProblemKind.MALFORMED, "expected a request after the answer to the one before")
+            return
         self.start_request()
 
     def on_body(self, body: bytes) -> None:
@@ -83,6 +142,8 @@ class LimitedProtocol(HttpToolsProtocol):
         """The request is here; the next one starts to count with its first byte."""
         self.overdue_at = None
         self._received = 0
+        self._body_left = 0
+        self._tail = b""
         self._in_headers = True
         if not self.transport.is_closing():
             self.end_request()
@@ -94,11 +155,12 @@ class LimitedProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
-        if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
-        elif self.overdue_at is None:  # no request is on its way
+        if self.overdue_at is None:  # no request is on its way
             self._rest()
+        if self._held:
+            self.loop.call_soon(self._go_on)
+        else:
+            self.flow.resume_reading()
 
     def _rest(self) -> None:
         self.overdue_at = self.loop.time() + self.settings.keep_alive_seconds

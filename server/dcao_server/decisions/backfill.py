@@ -1,6 +1,5 @@
 """A client's journal comes home: stored as it was applied, checked against what the policy would have decided."""
 
-import asyncio
 import time
 from collections.abc import Callable, Iterator
 from itertools import groupby
@@ -14,9 +13,8 @@ from dcao_server.runs.identity import bound_from, digest_of, other_specification
 from dcao_server.runs.service import not_found
 from dcao_server.store.contract import Backfill, BackfillOutcome, Creation, HistoryStore, Outcome, RunKey
 from dcao_server.store.keys import MAX_REWRITE
+from dcao_server.turns import Turn
 
-YIELD_EVERY = 50
-"""Entries recomputed before decisions of other runs get their turn: 3 ms."""
 _NOT_COMPARED = {"replayed", "persisted", "state"}
 """What a client's copy of a decision may have otherwise: how it was delivered. The state is compared by itself."""
 
@@ -121,9 +119,9 @@ class BackfillService:
         deviating: list[int] = []
         before: Decision | None = None
         newest = policy.initial_token()
-        for index, entry in enumerate(entries):
-            if index % YIELD_EVERY == YIELD_EVERY - 1:
-                await asyncio.sleep(0)
+        turn = Turn()
+        for entry in entries:
+            await turn.breathe()
             own = _own_decision(policy, entry, before)
             deviates = _differs(own, entry.decision)
             if deviates:

@@ -18,13 +18,17 @@ from dcao_proto import (
 from dcao_proto.message import NAME_PATTERN
 from dcao_proto.problem import FieldError
 from dcao_server.asgi.direct_route import GuardedRoute
+from dcao_server.asgi.json_route import JsonRoute
+from dcao_server.asgi.shape import check_shape
 from dcao_server.context import Context, Ctx
-from dcao_server.decisions.hot_route import HotRoute, ShortcutApp, parse
+from dcao_server.decisions.hot_route import HotRoute, ShortcutApp
+from dcao_server.decisions.journal import parse_journal
+from dcao_server.decisions.parsing import parse
 from dcao_server.responses import answer, problems
 from dcao_server.runs.endpoints import BODY, NO_RUN, Key
 from dcao_server.store.contract import RunKey
 
-router = APIRouter(tags=["decisions"])
+router = APIRouter(tags=["decisions"], route_class=JsonRoute)
 
 HEALED = {
     "description": "Only when the store had lost writes: the newest step that it still had, -1 if none. Whoever keeps "
@@ -67,6 +71,7 @@ def mount(app: ShortcutApp, context: Context) -> None:
     """Adds the hot routes, and the shortcut to the hottest."""
 
     async def decided(names: tuple[str, ...], body: bytes) -> tuple[bytes, dict[str, str] | None]:
+        check_shape(body)
         decision, headers = await context.decisions.decide(RunKey(*names), parse(Observation, body))
         return decision.wire_json(), headers
 
@@ -75,7 +80,7 @@ def mount(app: ShortcutApp, context: Context) -> None:
 
     async def serve_backfill(scope: Scope, body: bytes) -> tuple[bytes, dict[str, str] | None]:
         key = _key(scope)
-        return (await context.backfills.backfill(key, parse(BackfillRequest, body))).wire_json(), None
+        return (await context.backfills.backfill(key, await parse_journal(body))).wire_json(), None
 
     refusals = (NO_RUN, ProblemKind.FENCED, ProblemKind.STALE_STEP, ProblemKind.RUN_ENDED, ProblemKind.INVALID_STATE)
     route = HotRoute(

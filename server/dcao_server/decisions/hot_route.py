@@ -5,22 +5,19 @@ signature is the documentation; `handler` reads the body's bytes and sends bytes
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
-from pydantic import ValidationError
-from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from dcao_proto import ProblemError, ProblemKind, paths
-from dcao_proto.message import Message
-from dcao_proto.problem import FieldError
+from dcao_proto import paths
+from dcao_server.asgi.body import read_body
 from dcao_server.asgi.direct import DirectRoute
 
-T = TypeVar("T", bound=Message)
 Handler = Callable[[Scope, bytes], Awaitable[tuple[bytes, dict[str, str] | None]]]
-MOST_ERRORS = 20
+MOST_BYTES = 1 << 40
+"""The envelope has held the body to its route's limit."""
 
 
 class HotRoute(APIRoute):
@@ -37,7 +34,7 @@ class HotRoute(APIRoute):
         super().__init__(path, endpoint, **options)
 
         async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-            body, headers = await handler(scope, await _read(receive))
+            body, headers = await handler(scope, await read_body(receive, MOST_BYTES))
             raw = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
             if headers:
                 raw.extend((name.lower().encode(), value.encode()) for name, value in headers.items())
@@ -81,36 +78,3 @@ class ShortcutApp(FastAPI):
 
 
 _START = paths.RUNS.split("/")[:3]
-
-
-async def _read(receive: Receive) -> bytes:
-    body = b""
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect()  # half a body is none
-        part: bytes = message.get("body", b"")
-        body += part
-        if not message.get("more_body", False):
-            return body
-
-
-def parse(message: type[T], body: bytes) -> T:
-    """The message in a JSON body.
-
-    Raises:
-        ProblemError: malformed, if it is no JSON; invalid, if it does not fit, with place, text and kind of each error
-            but never the input, which may hold a NaN or a secret.
-    """
-    try:
-        return message.model_validate_json(body)
-    except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False, include_input=False)
-    if any(e["type"] == "json_invalid" for e in found):
-        raise ProblemError(ProblemKind.MALFORMED, "expected a JSON document as body, got something else")
-    fields = tuple(FieldError(loc=("body", *e["loc"]), msg=e["msg"], type=e["type"]) for e in found[:MOST_ERRORS])
-    raise ProblemError(
-        ProblemKind.INVALID,
-        f"expected a {message.__name__} (see /openapi.json), got {len(found)} fields that do not fit",
-        errors=fields,
-    )

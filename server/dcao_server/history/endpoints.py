@@ -7,6 +7,7 @@ from fastapi import APIRouter, Header, Query, Response
 from starlette.responses import StreamingResponse
 
 from dcao_proto import HistoryPage, PolicyChoice, ProblemKind, paths
+from dcao_server.asgi.json_route import JsonRoute
 from dcao_server.context import Ctx
 from dcao_server.history.events import stream
 from dcao_server.history.formats import csv_rows, ndjson
@@ -15,7 +16,7 @@ from dcao_server.history.service import parse_cursor
 from dcao_server.responses import answer, count_query, problems
 from dcao_server.runs.endpoints import BODY, NO_RUN, Key
 
-router = APIRouter(tags=["history"])
+router = APIRouter(tags=["history"], route_class=JsonRoute)
 
 MOST_RECORDS = 10_000
 PAGE = 1000

@@ -4,16 +4,13 @@ The curvature that was measured belongs to the values that were used; a replay s
 to it, not how the training would have gone.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from dcao_proto import Decision, Record
 from dcao_proto.policy import BoundPolicy, PolicyState
 from dcao_proto.policy.token import decode_state, split
 from dcao_server.history.formats import Batches
-
-YIELD_EVERY = 50
-"""Decisions made before those of live runs get their turn: 3 ms."""
+from dcao_server.turns import Turn
 
 
 class Replay:
@@ -56,10 +53,10 @@ class Replay:
 
 async def decisions(replay: Replay, batches: Batches) -> AsyncIterator[bytes]:
     """The decisions, one JSON object a line, in the order of the records."""
+    turn = Turn()
     async for batch in batches:
         lines = []
-        for index, record in enumerate(batch):
+        for record in batch:
             lines.append(replay.decide(record).wire_json() + b"\n")
-            if index % YIELD_EVERY == YIELD_EVERY - 1:
-                await asyncio.sleep(0)
+            await turn.breathe()
         yield b"".join(lines)

@@ -18,11 +18,12 @@ from dcao_proto import (
 )
 from dcao_proto.run import RunStatus
 from dcao_server.asgi.envelope import KEY
+from dcao_server.asgi.json_route import JsonRoute
 from dcao_server.context import Ctx
 from dcao_server.responses import answer, count_query, name_path, problems
 from dcao_server.store.contract import RunKey
 
-router = APIRouter(tags=["runs"])
+router = APIRouter(tags=["runs"], route_class=JsonRoute)
 
 Project = Annotated[str, name_path("Project that the run belongs to.")]
 

@@ -79,7 +79,7 @@ async def client_of(app: FastAPI, **options: Any) -> AsyncIterator[httpx.AsyncCl
     """A client on the application, its lifespan running."""
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://controller", **options) as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost", **options) as client:
             yield client
 
 

@@ -30,5 +30,5 @@ async def app(request: pytest.FixtureRequest, tmp_path: Path, redis_server: Redi
 async def client(app: FastAPI) -> AsyncIterator[AsyncClient]:
     """Asks it."""
     transport = ASGITransport(app, raise_app_exceptions=False)
-    async with AsyncClient(transport=transport, base_url="http://dcao") as asking:
+    async with AsyncClient(transport=transport, base_url="http://localhost") as asking:
         yield asking

@@ -87,8 +87,8 @@ async def test_workers_may_ask_different_replicas(tmp_path: Path, redis_server: 
     async with (
         replicas[0].router.lifespan_context(replicas[0]),
         replicas[1].router.lifespan_context(replicas[1]),
-        AsyncClient(transport=ASGITransport(replicas[0]), base_url="http://one") as one,
-        AsyncClient(transport=ASGITransport(replicas[1]), base_url="http://two") as two,
+        AsyncClient(transport=ASGITransport(replicas[0]), base_url="http://localhost") as one,
+        AsyncClient(transport=ASGITransport(replicas[1]), base_url="http://localhost") as two,
     ):
         await put(one, TOGETHER | {"workers": 4})
         asked = [(one, "w0"), (two, "w1"), (one, "w2"), (two, "w3")]

@@ -23,7 +23,7 @@ async def test_decisions_go_on_without_redis_and_the_history_is_complete_in_the_
     policy = bind(RunSpec.model_validate(SPEC))
     async with (
         app.router.lifespan_context(app),
-        AsyncClient(transport=ASGITransport(app), base_url="http://dcao") as client,
+        AsyncClient(transport=ASGITransport(app), base_url="http://localhost") as client,
     ):
         await put(client)
         last = (await train(client, 0, 10))[-1]
@@ -58,7 +58,7 @@ async def test_a_controller_starts_without_redis(tmp_path: Path, mortal_redis: R
     app = create_app(Settings(data=tmp_path, redis_url=mortal_redis.url))
     async with (
         app.router.lifespan_context(app),
-        AsyncClient(transport=ASGITransport(app), base_url="http://dcao") as client,
+        AsyncClient(transport=ASGITransport(app), base_url="http://localhost") as client,
     ):
         problem(await client.put(RUN, json=SPEC), 503, "store-unavailable")
         mortal_redis.start()
@@ -85,7 +85,7 @@ async def test_a_download_survives_a_restart_of_redis(tmp_path: Path, mortal_red
     app = create_app(Settings(data=tmp_path, redis_url=mortal_redis.url))
     async with (
         app.router.lifespan_context(app),
-        AsyncClient(transport=ASGITransport(app), base_url="http://dcao") as client,
+        AsyncClient(transport=ASGITransport(app), base_url="http://localhost") as client,
     ):
         await put(client)
         await train(client, *range(200))

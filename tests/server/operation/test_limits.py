@@ -47,7 +47,7 @@ def test_what_is_no_request_gets_a_problem_document(server: Server, garbage: byt
 @pytest.mark.parametrize("header", [b"X-Long: " + b"a" * 3000, b"".join(b"X-%d: 1\r\n" % n for n in range(400))])
 def test_too_large_a_header_is_refused(server: Server, header: bytes) -> None:
     with server.connect() as connection:
-        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + header + b"\r\n\r\n")
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + header + b"\r\n\r\n")
         problem(read_all(connection), 431, "headers-too-large")
 
 
@@ -64,7 +64,7 @@ def test_a_large_body_behind_a_small_header_is_no_large_header(server: Server) -
     with server.connect() as connection:
         body = b'{"rho": 1.0}' + b" " * 8000
         connection.sendall(
-            b"POST /v1/projects/p/runs/r/decisions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"POST /v1/projects/p/runs/r/decisions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body
         )
         assert read_all(connection).startswith(b"HTTP/1.1 200 ")
@@ -72,8 +72,8 @@ def test_a_large_body_behind_a_small_header_is_no_large_header(server: Server) -
 
 def test_many_small_requests_on_one_connection_do_not_add_up(server: Server) -> None:
     with server.connect() as connection:
-        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 99)
-        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 99)
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         assert read_all(connection).count(b"HTTP/1.1 200 ") == 100
 
 
@@ -104,7 +104,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(server: Server) -> None:
     started = time.monotonic()
     with server.connect() as connection:
         connection.sendall(
-            b"PUT /v1/projects/p/runs/r HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"PUT /v1/projects/p/runs/r HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             b"Content-Length: 100\r\n\r\n{"
         )
         assert read_all(connection) == b""
@@ -114,7 +114,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(server: Server) -> None:
 def test_an_idle_connection_is_kept_for_its_time(server: Server) -> None:
     with server.connect() as connection:
         for _ in range(2):
-            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert read_answer(connection).startswith(b"HTTP/1.1 200 ")
             time.sleep(1.2)  # longer than the header time, shorter than the keep-alive time
 
@@ -122,8 +122,9 @@ def test_an_idle_connection_is_kept_for_its_time(server: Server) -> None:
 @pytest.mark.parametrize(
     "asked",
     [
-        b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"PUT /v1/projects/p/runs/r HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"PUT /v1/projects/p/runs/r HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n"
+        b"Content-Length: 5\r\n\r\n",
     ],
     ids=["answered", "refused before its body came"],
 )
@@ -142,7 +143,7 @@ def test_connections_beyond_the_limit_get_a_503(server: Server) -> None:
     connections = [server.connect() for _ in range(12)]
     try:
         problem(read_all(connections[-1]), 503, "not-ready")
-        connections[0].sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        connections[0].sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert read_answer(connections[0]).startswith(b"HTTP/1.1 200 ")
     finally:
         for connection in connections:
@@ -152,7 +153,7 @@ def test_connections_beyond_the_limit_get_a_503(server: Server) -> None:
 def test_expect_continue_is_answered_before_the_body(server: Server) -> None:
     with server.connect() as connection:
         connection.sendall(
-            b"PUT /v1/projects/p/runs/r HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"PUT /v1/projects/p/runs/r HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             b"Expect: 100-continue\r\nContent-Length: 999999\r\n\r\n"
         )
         assert connection.recv(4096).startswith(b"HTTP/1.1 413 "), "the body need not be sent to be refused"

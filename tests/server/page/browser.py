@@ -21,12 +21,12 @@ FLAGS = (
 
 
 @contextlib.contextmanager
-def chromium() -> Iterator[Browser]:
-    """A browser for some tests."""
+def chromium(*flags: str) -> Iterator[Browser]:
+    """A browser for some tests, with further command-line flags."""
     path = shutil.which("chromium") or shutil.which("google-chrome")
     assert path is not None, "expected chromium; make components installs it"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        browser = playwright.chromium.launch(executable_path=path, args=[*FLAGS, *flags])
         yield browser
         browser.close()
 

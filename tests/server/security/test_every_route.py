@@ -29,7 +29,7 @@ async def test_every_documented_route_but_four_refuses_a_stranger(settings: Sett
     app = create_app(settings)
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://c") as client,
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client,
     ):
         for path, operations in app.openapi()["paths"].items():
             for method in operations:
@@ -48,7 +48,7 @@ async def test_a_reader_changes_nothing(settings: Settings, tmp_path: Path) -> N
     headers = {"authorization": f"Bearer {key}"}
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://c", headers=headers) as client,
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost", headers=headers) as client,
     ):
         for path, operations in app.openapi()["paths"].items():
             for method in set(operations) - {"get"}:
