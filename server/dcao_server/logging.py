@@ -11,7 +11,7 @@ import structlog
 from dcao_server.asgi.context import current_request_id
 
 _SECRET_NAMES = frozenset({"authorization", "api_key", "password", "secret", "token", "state"})
-_API_KEY = re.compile(r"dcao_([a-z0-9]{4,32})_[0-9A-Za-z]+")
+_API_KEY = re.compile(r"dcao(?:_|%5[fF])([a-z0-9]{4,32})(?:_|%5[fF])[0-9A-Za-z]+")
 _URL_PASSWORD = re.compile(r"://([^:/@\s]*):[^@/\s]+@")
 _HIDDEN = "…"
 HANDLER = "dcao"

@@ -1,5 +1,6 @@
 """Answers made of messages, and their entry in the OpenAPI document."""
 
+import json
 from typing import Any
 
 from fastapi import Path, Query
@@ -15,6 +16,18 @@ JSON = "application/json"
 def answer(message: Message, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """The message as JSON, not validated again: it was made by us."""
     return Response(message.wire_json(), status, headers, JSON)
+
+
+def page_json(name: str, parts: list[bytes], cursor: str | None) -> bytes:
+    """A page of messages as JSON, of which each was written by itself: all at once would hold the event loop.
+
+    Args:
+        name: of the field that holds them.
+        parts: each message's JSON.
+        cursor: `next_cursor`, None on the last page.
+    """
+    more = b"" if cursor is None else b',"next_cursor":' + json.dumps(cursor).encode()
+    return b'{"' + name.encode() + b'":[' + b",".join(parts) + b"]" + more + b"}"
 
 
 def problems(*kinds: ProblemKind) -> dict[int | str, dict[str, Any]]:

@@ -5,6 +5,7 @@ and a decision is a quarter of a millisecond.
 """
 
 import time
+from functools import partial
 
 import structlog
 from starlette.requests import ClientDisconnect
@@ -26,6 +27,8 @@ _log = structlog.get_logger(__name__)
 
 KEY = "dcao.key"
 """Where a route finds the caller's API key in the scope; None where keys are off."""
+STILL = "dcao.still"
+"""Where a route that answers for long finds whether the caller still may have what it asked for."""
 
 
 class Envelope:
@@ -52,6 +55,7 @@ class Envelope:
         try:
             self._doors.check(scope["method"], scope.get("http_version", "1.1"), scope["headers"], headers)
             scope[KEY] = key = await self._guard.admit(scope, headers, request_id)
+            scope[STILL] = partial(self._guard.still, key, scope)
             limit = self._limits.of(scope["method"], scope["path"])
             if check_body(scope["method"], headers, limit):
                 receive = await taken(receive, limit, sliced=scope["path"].endswith(BACKFILL))

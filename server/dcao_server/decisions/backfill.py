@@ -9,7 +9,8 @@ from dcao_proto.policy import InvalidTokenError, PolicyState
 from dcao_proto.policy.registry import BoundPolicy
 from dcao_server.history.codec import encode
 from dcao_server.metrics import Metrics
-from dcao_server.runs.identity import bound_from, digest_of, other_specification
+from dcao_server.metrics.labels import known_reasons
+from dcao_server.runs.identity import bound_from, check_version, digest_of, other_specification
 from dcao_server.runs.service import not_found
 from dcao_server.store.contract import Backfill, BackfillOutcome, Creation, HistoryStore, Outcome, RunKey
 from dcao_server.store.keys import MAX_REWRITE
@@ -84,7 +85,9 @@ class BackfillService:
         names = ["backfilled"] * result.stored + ["replayed"] * result.replayed
         if result.outcome is Outcome.FENCED:
             names = ["fenced"] * len(entries)
-        self._store.tally(key, [*names, *(r for entry in entries for r in entry.decision.reasons if fresh)])
+        self._store.tally(
+            key, [*names, *(known_reasons(r for entry in entries for r in entry.decision.reasons) if fresh else ())]
+        )
 
     async def _policy(self, key: RunKey, request: BackfillRequest) -> BoundPolicy:
         """The run's policy, from the store or, if that has lost the run, from the journal's tokens."""
@@ -154,6 +157,7 @@ class BackfillService:
 
 def _check_order(entries: tuple[JournalEntry, ...]) -> None:
     before = (-1, -1)
+    check_version(max(entry.decision.version for entry in entries))
     for index, (observation, decision) in enumerate(_pairs(entries)):
         place = (decision.attempt, decision.step)
         if (observation.attempt, observation.step) != place:

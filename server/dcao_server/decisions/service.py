@@ -10,10 +10,11 @@ from dcao_proto.policy import InvalidTokenError
 from dcao_server.decisions.availability import Availability
 from dcao_server.decisions.basis import Basis, basis_of, remember
 from dcao_server.decisions.together import decides_together, gathered, in_force, merged
-from dcao_server.history.codec import decode, encode
+from dcao_server.history.codec import UNREADABLE, decode, encode
 from dcao_server.metrics import DecisionOutcome, Metrics
+from dcao_server.metrics.labels import known_reasons
 from dcao_server.metrics.service import store_error_kind
-from dcao_server.runs.identity import bound, digest_of, other_specification
+from dcao_server.runs.identity import bound, check_version, digest_of, implausible, other_specification
 from dcao_server.runs.service import fenced, not_found
 from dcao_server.store.contract import (
     Append,
@@ -71,6 +72,7 @@ class DecisionService:
         self._metrics.observed(observation.status)
         echoed = None
         if observation.state is not None and observation.version is not None:
+            check_version(observation.version)
             echoed = basis_of(observation.state, observation.version)
         if not self._availability.worth_trying():
             return self._without_store(observation, echoed)
@@ -202,7 +204,15 @@ class DecisionService:
 
     def _replayed(self, key: RunKey, observation: Observation, payload: bytes, state: str, version: int) -> Answer:
         self._note(key, "replayed")
-        record = decode(StoredRecord(observation.attempt, observation.step, payload))
+        try:
+            record = decode(StoredRecord(observation.attempt, observation.step, payload))
+        except UNREADABLE as error:
+            raise ProblemError(
+                ProblemKind.STORE_UNAVAILABLE,
+                f"expected a record of step {observation.step} that this controller can read, got one of a newer "
+                "controller; try again, another replica may know it",
+                headers={"Retry-After": "1"},
+            ) from error
         return Answer(record.decision.model_copy(update={"replayed": True, "state": state, "version": version}))
 
     def _refusal(
@@ -219,6 +229,8 @@ class DecisionService:
                     f"expected a step after {last_step}, the newest of attempt {observation.attempt}, got "
                     f"{observation.step}, which is not in the history; after going back to a checkpoint POST attempts",
                 )
+            case Outcome.IMPLAUSIBLE:
+                return implausible(version)
             case Outcome.ENDED:
                 return ProblemError(
                     ProblemKind.RUN_ENDED,
@@ -232,7 +244,7 @@ class DecisionService:
     def _note(self, key: RunKey, outcome: DecisionOutcome, reasons: tuple[str, ...] = ()) -> None:
         """Counts an answer, for the replica and for the run."""
         self._metrics.decided(outcome, reasons)
-        self._store.tally(key, (outcome, *reasons))
+        self._store.tally(key, (outcome, *known_reasons(reasons)))
 
     async def _decide_together(
         self, key: RunKey, observation: Observation, basis: Basis, *, restored: bool = False

@@ -5,9 +5,11 @@
 """
 
 import operator
+from collections.abc import Iterable
 from typing import Any
 
 import msgpack
+import structlog
 
 from dcao_proto import (
     Decision,
@@ -22,8 +24,11 @@ from dcao_proto import (
 from dcao_proto.decision import GroupMultiplier
 from dcao_server.store.contract import StoredRecord
 
+_log = structlog.get_logger(__name__)
 SCHEMA = 1
 DEVIATES, BACKFILLED = 1, 2
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError)
+"""What `decode` raises for a payload that this controller did not make."""
 
 # Of a message's __dict__: attribute by attribute takes twice as long.
 _VALUES = operator.itemgetter("lr", "momentum", "weight_decay")
@@ -147,3 +152,17 @@ def _probe(values: tuple[Any, ...]) -> ProbeReport:
     return ProbeReport.model_construct(
         matvecs=matvecs, seconds=seconds, overhead=overhead, examples=examples, fingerprint=fingerprint
     )
+
+
+def decoded(stored: Iterable[StoredRecord]) -> list[Record]:
+    """The records that this controller can read; others are left out and named in the log: one must not hide the rest.
+
+    A newer controller wrote them, in a rolling update or before a rollback.
+    """
+    records = []
+    for one in stored:
+        try:
+            records.append(decode(one))
+        except UNREADABLE as error:
+            _log.warning("record left out", attempt=one.attempt, step=one.step, reason=str(error)[:200])
+    return records

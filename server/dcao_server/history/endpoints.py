@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.responses import StreamingResponse
 
 from dcao_proto import HistoryPage, PolicyChoice, ProblemKind, paths
@@ -12,8 +12,9 @@ from dcao_server.context import Ctx
 from dcao_server.history.events import stream
 from dcao_server.history.formats import csv_rows, ndjson
 from dcao_server.history.parquet import parquet, require_pyarrow
+from dcao_server.history.rights import Rights, rights_of, while_allowed
 from dcao_server.history.service import parse_cursor
-from dcao_server.responses import answer, count_query, problems
+from dcao_server.responses import JSON, count_query, problems
 from dcao_server.runs.endpoints import BODY, NO_RUN, Key
 
 router = APIRouter(tags=["history"], route_class=JsonRoute)
@@ -66,6 +67,7 @@ def _also(*media: tuple[str, dict[str, Any]]) -> dict[int | str, dict[str, Any]]
 async def read_history(
     context: Ctx,
     key: Key,
+    request: Request,
     after: After = None,
     limit: Annotated[
         int | None, count_query(2**53 - 1, f"Records at most; json: {PAGE} if absent, {MOST_RECORDS} at most.")
@@ -80,21 +82,21 @@ async def read_history(
     """
     await context.runs.stored(key)
     if format == "json":
-        return answer(await context.history.page(key, after, min(limit or PAGE, MOST_RECORDS)))
+        return Response(await context.history.page(key, after, min(limit or PAGE, MOST_RECORDS)), media_type=JSON)
     batches = context.history.batches(key, parse_cursor(after), limit)
     name = f"{key.project}.{key.run}"
+    rights = rights_of(request.scope, context.settings)
     if format == "ndjson":
-        return _download(ndjson(batches), NDJSON, f"{name}.ndjson")
+        return _download(ndjson(batches), NDJSON, f"{name}.ndjson", rights)
     if format == "csv":
-        return _download(csv_rows(batches), CSV, f"{name}.csv")
+        return _download(csv_rows(batches), CSV, f"{name}.csv", rights)
     require_pyarrow()
-    return _download(parquet(batches), PARQUET, f"{name}.parquet")
+    return _download(parquet(batches), PARQUET, f"{name}.parquet", rights)
 
 
-def _download(content: AsyncIterator[bytes], media_type: str, name: str) -> Response:
-    return StreamingResponse(
-        content, media_type=media_type, headers={"Content-Disposition": f'attachment; filename="{name}"'}
-    )
+def _download(content: AsyncIterator[bytes], media_type: str, name: str, rights: Rights) -> Response:
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return StreamingResponse(while_allowed(content, rights), media_type=media_type, headers=headers)
 
 
 @router.get(
@@ -106,6 +108,7 @@ def _download(content: AsyncIterator[bytes], media_type: str, name: str) -> Resp
 async def events(
     context: Ctx,
     key: Key,
+    request: Request,
     after: After = None,
     last_event_id: Annotated[
         str | None, Header(max_length=64, description="ID of the last event seen; goes before `after`.")
@@ -118,7 +121,8 @@ async def events(
     """
     position = parse_cursor(last_event_id or after)
     await context.runs.stored(key)
-    content = stream(context.history.follow(key, position), context.lifecycle, context.metrics)
+    rights = rights_of(request.scope, context.settings)
+    content = stream(context.history.follow(key, position), context.lifecycle, context.metrics, rights=rights)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(content, media_type=EVENTS, headers=headers)
 
@@ -132,7 +136,8 @@ async def events(
     },
     summary="The recorded run under another policy",
 )
-async def replay_run(context: Ctx, key: Key, choice: PolicyChoice) -> Response:
+async def replay_run(context: Ctx, key: Key, choice: PolicyChoice, request: Request) -> Response:
     """For each recorded observation the decision that this policy would have made. Nothing is stored."""
     run = await context.runs.stored(key)
-    return StreamingResponse(context.history.replay(run, choice), media_type=NDJSON)
+    content = while_allowed(context.history.replay(run, choice), rights_of(request.scope, context.settings))
+    return StreamingResponse(content, media_type=NDJSON)

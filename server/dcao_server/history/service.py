@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from dcao_proto import HistoryPage, PolicyChoice, ProblemError, ProblemKind, Record
-from dcao_server.history.codec import decode
+from dcao_proto import PolicyChoice, ProblemError, ProblemKind, Record
+from dcao_server.history.codec import decoded
 from dcao_server.history.replay import Replay, decisions
 from dcao_server.metrics import Metrics
-from dcao_server.runs.identity import bound, bound_from
+from dcao_server.responses import page_json
+from dcao_server.runs.identity import bound
+from dcao_server.runs.readable import readable_spec
 from dcao_server.store.contract import (
     START,
     HistoryStore,
@@ -17,7 +19,10 @@ from dcao_server.store.contract import (
     StoredRun,
     StoreUnavailableError,
 )
+from dcao_server.turns import Turn
 
+READ_AT_ONCE = 250
+"""Records read for a page in one go: 2 ms to take the store's answer apart."""
 BATCH = 50
 """Records formatted in one go while streaming: 5 ms of CSV, in which no decision is made."""
 
@@ -37,21 +42,30 @@ class HistoryService:
         self._store = store
         self._metrics = metrics
 
-    async def page(self, key: RunKey, after: str | None, limit: int) -> HistoryPage:
-        """Some records after a cursor.
+    async def page(self, key: RunKey, after: str | None, limit: int) -> bytes:
+        """A HistoryPage as JSON: some records after a cursor.
 
         Raises:
             ProblemError: invalid cursor.
         """
-        with self._metrics.store_call("read"):
-            # One more than asked for tells whether there is another page.
-            stored = await self._store.read(key, parse_cursor(after), limit + 1)
-        shown = stored[:limit]
-        more = len(stored) > limit
-        return HistoryPage(
-            records=tuple(decode(record) for record in shown),
-            next_cursor=format_cursor(shown[-1].position) if more else None,
-        )
+        turn = Turn()
+        parts: list[bytes] = []
+        position, left = parse_cursor(after), limit
+        while True:
+            with self._metrics.store_call("read"):
+                # One more than asked for tells whether there is another page.
+                stored = await self._store.read(key, position, min(left + 1, READ_AT_ONCE))
+            for record in decoded(stored[:left]):
+                parts.append(record.wire_json())
+                await turn.breathe()
+            if len(stored) > left or not stored:
+                return page_json("records", parts, format_cursor(stored[left - 1].position) if stored else None)
+            left -= len(stored)
+            position = stored[-1].position
+            if left == 0:
+                with self._metrics.store_call("read"):
+                    more = await self._store.read(key, position, 1)
+                return page_json("records", parts, format_cursor(position) if more else None)
 
     async def batches(
         self, key: RunKey, after: Position = START, limit: int | None = None
@@ -62,7 +76,7 @@ class HistoryService:
             wanted = BATCH if left is None else min(BATCH, left)
             stored = await self._patient_read(key, after, wanted)
             if stored:
-                yield [decode(record) for record in stored]
+                yield decoded(stored)
                 after = stored[-1].position
             if len(stored) < wanted:
                 return
@@ -90,7 +104,7 @@ class HistoryService:
         Raises:
             ProblemError: invalid; no such policy, or its parameters do not fit. Raised at once, before the stream.
         """
-        spec = bound_from(run.state).spec
+        spec = readable_spec(run.spec)
         policy = bound(spec.model_copy(update={"policy": choice}))
         starts = [start.version for start in run.attempts]
         return decisions(Replay(policy, starts), self.batches(run.key))
@@ -98,7 +112,8 @@ class HistoryService:
     async def follow(self, key: RunKey, after: Position) -> AsyncIterator[Record]:
         """Records after a position as they come, without end."""
         async for stored in self._store.follow(key, after):
-            yield decode(stored)
+            for record in decoded([stored]):
+                yield record
 
 
 def format_cursor(position: Position) -> str:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from dcao_server.metrics.labels import known_counts, policy_label
 from dcao_server.metrics.run_families import (
     DECISIONS,
     DECISIONS_HELP,
@@ -60,7 +61,8 @@ def run_lines(run: RunSnapshot) -> RunLines:
     """The samples of one run. Names need no escaping, their pattern sees to that; other text is escaped."""
     stored = run.stored
     labels = f'project="{stored.key.project}",run="{stored.key.run}"'
-    policy = run.record.decision.policy if run.record is not None else run.spec.policy.name
+    declared = run.spec.policy.name
+    policy = declared if run.record is None else policy_label(run.record.decision.policy, declared)
     status = "stale" if run.stale and stored.status == "active" else stored.status
     lines = [
         f'{INFO}{{{labels},attempt="{stored.attempt}",optimizer="{run.spec.optimizer}",policy="{_escaped(policy)}",'
@@ -74,8 +76,7 @@ def run_lines(run: RunSnapshot) -> RunLines:
     lines.append(
         "".join(
             f'{REASONS}{{{labels},reason="{_escaped(name)}"}} {count}\n'
-            for name, count in counts.items()
-            if name not in OUTCOMES
+            for name, count in known_counts(counts, OUTCOMES).items()
         )
     )
     return RunLines(tuple(lines), run.regime)

@@ -1,15 +1,14 @@
 """One live run as its metrics show it: the run, its newest record, and the statistics in its state token."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 from dcao_proto import Record
 from dcao_proto.optimizers import stability_threshold, stochastic_threshold
-from dcao_proto.policy.registry import UnknownPolicyError, bind_segment
 from dcao_proto.policy.state import PolicyState
-from dcao_proto.policy.token import InvalidTokenError, decode_spec, decode_state, split
+from dcao_proto.policy.token import InvalidTokenError, decode_state, split
 from dcao_proto.run import RunSpec
 from dcao_server.history.codec import decode
+from dcao_server.runs.readable import readable_spec
 from dcao_server.store.contract import StoredRecord, StoredRun
 
 
@@ -51,18 +50,10 @@ def snapshot(stored: StoredRun, newest: StoredRecord | None, *, stale: bool) -> 
     """The run's snapshot. A state that this controller cannot read (a newer one wrote it) leaves its statistics out.
 
     Raises:
-        ValueError: the newest record has another schema than this controller's, or the specification cannot be read.
+        ValueError: the newest record has another schema than this controller's.
     """
     record = None if newest is None else decode(newest)
-    return RunSnapshot(stored, _spec_of(stored.spec), record, _state_of(stored.state), stale)
-
-
-@lru_cache(maxsize=4096)
-def _spec_of(segment: str) -> RunSpec:
-    try:
-        return bind_segment(segment).spec
-    except UnknownPolicyError:
-        return decode_spec(segment)  # a plug-in of another replica; its runs have metrics all the same
+    return RunSnapshot(stored, readable_spec(stored.spec), record, _state_of(stored.state), stale)
 
 
 def _state_of(token: str) -> PolicyState:

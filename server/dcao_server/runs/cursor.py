@@ -4,8 +4,14 @@ import base64
 import binascii
 import json
 import math
+import re
+
+from pydantic_core import from_json
 
 from dcao_proto import ProblemError, ProblemKind
+from dcao_proto.message import NAME_PATTERN
+
+_is_name = re.compile(NAME_PATTERN).fullmatch
 
 
 def encode(created_at: float, name: str) -> str:
@@ -20,10 +26,12 @@ def decode(cursor: str) -> tuple[float, str]:
         ProblemError: invalid; not a cursor of ours.
     """
     try:
-        created_at, name = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        created_at, name = from_json(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (ValueError, TypeError, binascii.Error, RecursionError) as error:
         raise _invalid() from error
-    if not isinstance(created_at, float) or not math.isfinite(created_at) or not isinstance(name, str):
+    if not isinstance(created_at, float) or not math.isfinite(created_at):
+        raise _invalid()
+    if not isinstance(name, str) or not _is_name(name):
         raise _invalid()
     return created_at, name
 

@@ -20,7 +20,7 @@ from dcao_proto.run import RunStatus
 from dcao_server.asgi.envelope import KEY
 from dcao_server.asgi.json_route import JsonRoute
 from dcao_server.context import Ctx
-from dcao_server.responses import answer, count_query, name_path, problems
+from dcao_server.responses import JSON, answer, count_query, name_path, problems
 from dcao_server.store.contract import RunKey
 
 router = APIRouter(tags=["runs"], route_class=JsonRoute)
@@ -82,7 +82,8 @@ async def list_runs(
 ) -> Response:
     """One page; `next_cursor` leads to the next."""
     labels = _labels(label or [])
-    return answer(await context.runs.page(project, status=status, labels=labels, cursor=cursor, limit=limit))
+    page = await context.runs.page(project, status=status, labels=labels, cursor=cursor, limit=limit)
+    return Response(page, media_type=JSON)
 
 
 @router.post(paths.FINISH, response_model=Run, responses=problems(NO_RUN, ProblemKind.RUN_ENDED, *BODY))

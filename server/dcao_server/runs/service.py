@@ -3,10 +3,13 @@
 import time
 from collections.abc import Callable
 
-from dcao_proto import Attempt, AttemptRequest, ProblemError, ProblemKind, ProjectList, Run, RunPage, RunSpec
+from dcao_proto import Attempt, AttemptRequest, ProblemError, ProblemKind, ProjectList, Run, RunSpec
+from dcao_proto.policy import InvalidTokenError
 from dcao_proto.run import RunStatus
+from dcao_server.responses import page_json
 from dcao_server.runs import cursor as cursors
-from dcao_server.runs.identity import bound, bound_from, digest_of, other_specification
+from dcao_server.runs.identity import bound, bound_from, check_version, digest_of, other_specification
+from dcao_server.runs.readable import readable_spec
 from dcao_server.runs.status import describe, status_of
 from dcao_server.security.keys import ApiKey, Scope
 from dcao_server.store.contract import (
@@ -19,9 +22,10 @@ from dcao_server.store.contract import (
     StoredRun,
     StoredStatus,
 )
+from dcao_server.turns import Turn
 
-SCAN = 200
-"""Runs looked at in one go when a listing is filtered."""
+SCAN = 100
+"""Runs read from the store in one go."""
 
 
 class RunService:
@@ -103,8 +107,8 @@ class RunService:
 
     async def page(
         self, project: str, *, status: RunStatus | None, labels: dict[str, str], cursor: str | None, limit: int
-    ) -> RunPage:
-        """Runs of a project, newest first, those with the status and all of the labels.
+    ) -> bytes:
+        """A RunPage as JSON: runs of a project, newest first, those with the status and all of the labels.
 
         Raises:
             ProblemError: invalid cursor.
@@ -112,24 +116,30 @@ class RunService:
         after = None if cursor is None else cursors.decode(cursor)
         filtered = status is not None or bool(labels)
         found: list[StoredRun] = []
+        turn = Turn()
         while len(found) <= limit:
             # One more than asked for tells whether there is another page.
-            batch = await self._store.page(project, after, SCAN if filtered else limit + 1)
-            found.extend(run for run in batch if self._matches(run, status, labels))
-            if len(batch) < (SCAN if filtered else limit + 1):
+            wanted = SCAN if filtered else min(SCAN, limit + 1 - len(found))
+            batch = await self._store.page(project, after, wanted)
+            for run in batch:
+                if self._matches(run, status, labels):
+                    found.append(run)
+                await turn.breathe()
+            if len(batch) < wanted:
                 break
             after = (batch[-1].created_at, batch[-1].key.run)
         shown = found[:limit]
         more = len(found) > limit
-        return RunPage(
-            runs=tuple(self.describe(run) for run in shown),
-            next_cursor=cursors.encode(shown[-1].created_at, shown[-1].key.run) if more else None,
-        )
+        parts = []
+        for run in shown:
+            parts.append(self.describe(run).wire_json())
+            await turn.breathe()
+        return page_json("runs", parts, cursors.encode(shown[-1].created_at, shown[-1].key.run) if more else None)
 
     def _matches(self, run: StoredRun, status: RunStatus | None, labels: dict[str, str]) -> bool:
         if status is not None and self.status(run) != status:
             return False
-        return not labels or labels.items() <= bound_from(run.state).spec.labels.items()
+        return not labels or labels.items() <= readable_spec(run.spec).labels.items()
 
     async def end(self, key: RunKey, status: StoredStatus, reason: str | None) -> Run:
         """Ends a run. The same end again is the same answer.
@@ -166,10 +176,14 @@ class RunService:
             raise ProblemError(
                 ProblemKind.INVALID, "expected state and version of one decision, got one of them; send both or neither"
             )
+        check_version(request.version)
         digest = ""
         if request.state is not None:
             policy = bound_from(request.state)
-            policy.state_of(request.state)
+            try:
+                policy.state_of(request.state)
+            except InvalidTokenError as error:
+                raise ProblemError(ProblemKind.INVALID_STATE, str(error)) from error
             digest = digest_of(policy.spec_segment)
         restart = Restart(request.attempt, request.step, request.state, request.version, digest, self._clock())
         result = await self._store.begin_attempt(key, restart)

@@ -2,7 +2,7 @@
 
 from dcao_proto import Run
 from dcao_proto.run import RunStatus
-from dcao_server.runs.identity import bound_from
+from dcao_server.runs.readable import readable_spec
 from dcao_server.store.contract import StoredRun
 
 
@@ -24,7 +24,7 @@ def describe(run: StoredRun, status: RunStatus) -> Run:
     return Run(
         project=run.key.project,
         run=run.key.run,
-        spec=bound_from(run.state).spec,
+        spec=readable_spec(run.spec),
         status=status,
         attempt=run.attempt,
         version=run.version,

@@ -1,8 +1,8 @@
 """The audit trail: who was refused and why, and who created, ended or deleted what.
 
 Events are collected in memory and written about twice a second, so that no request waits for a disk. Equal refusals in
-between become one event with a count: somebody who tries keys in a loop must not flush everything else out of a
-trail of bounded length.
+between become one event with a count. Refusals are kept apart from changes, here and where they are written: whoever is
+refused chooses how many there are, and must not flush a change out of a trail of bounded length.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ FLUSH_SECONDS = 0.5
 MAX_WAITING = 1000
 """Different events held until the next write; more are counted and reported as one."""
 MAX_TEXT = 200
+REFUSED = "refused"
 
 
 class AuditEvent(BaseModel):
@@ -32,7 +33,7 @@ class AuditEvent(BaseModel):
     reason: str = Field(
         default="",
         description="Of a refusal: no-key, malformed, unknown, wrong-secret, expired, key-in-query, scope, project or "
-        "rate.",
+        "rate; of dropped refusals: refused.",
     )
     key: str | None = Field(default=None, description="Id of the API key, when it is a known one.")
     client: str = Field(default="", description="Address of the client.")
@@ -42,6 +43,11 @@ class AuditEvent(BaseModel):
     request: str = Field(default="", description="Request ID of the first of `count`.")
     at: float = Field(default_factory=time.time, description="Seconds since the epoch, of the first of `count`.")
     count: int = 1
+
+    @property
+    def refusal(self) -> bool:
+        """Whether it goes where it cannot displace a change."""
+        return REFUSED in (self.event, self.reason)
 
 
 class AuditSink(Protocol):
@@ -62,28 +68,26 @@ class AuditTrail:
     def __init__(self, sink: AuditSink | None, flush_seconds: float = FLUSH_SECONDS) -> None:
         self._sink = sink
         self._flush_seconds = flush_seconds
-        self._waiting: dict[tuple[Any, ...], AuditEvent] = {}
-        self._dropped = 0
+        self._waiting: dict[bool, dict[tuple[Any, ...], AuditEvent]] = {True: {}, False: {}}
+        self._dropped = {True: 0, False: 0}
 
     def note(self, event: AuditEvent) -> None:
         """Take an event; returns at once."""
         # A refusal is the same refusal whatever the path: who, from where, why. Changes are told apart.
         where = (event.method, event.path) if event.event == "changed" else ()
         what = (event.event, event.reason, event.key, event.client, event.status, *where)
-        known = self._waiting.get(what)
+        waiting = self._waiting[event.refusal]
+        known = waiting.get(what)
         if known is not None:
-            self._waiting[what] = known.model_copy(update={"count": known.count + 1})
-        elif len(self._waiting) < MAX_WAITING:
-            self._waiting[what] = event.model_copy(update={"path": event.path[:MAX_TEXT], "client": event.client[:64]})
+            waiting[what] = known.model_copy(update={"count": known.count + 1})
+        elif len(waiting) < MAX_WAITING:
+            waiting[what] = event.model_copy(update={"path": event.path[:MAX_TEXT], "client": event.client[:64]})
         else:
-            self._dropped += 1
+            self._dropped[event.refusal] += 1
 
     async def flush(self) -> None:
         """Write what is waiting. A sink that fails loses these events from the trail, not from the log."""
-        events, self._waiting = list(self._waiting.values()), {}
-        if self._dropped:
-            events.append(AuditEvent(event="dropped", count=self._dropped))
-            self._dropped = 0
+        events = self._taken(refusals=False) + self._taken(refusals=True)
         if not events:
             return
         for event in events:
@@ -95,6 +99,15 @@ class AuditTrail:
             await self._sink.write(events)
         except Exception as error:  # noqa: BLE001 - an audit trail that cannot be written must not stop the service
             _log.error("audit events not written; they are in this log only", events=len(events), error=repr(error))
+
+    def _taken(self, *, refusals: bool) -> list[AuditEvent]:
+        events, self._waiting[refusals] = list(self._waiting[refusals].values()), {}
+        if self._dropped[refusals]:
+            events.append(
+                AuditEvent(event="dropped", reason=REFUSED if refusals else "", count=self._dropped[refusals])
+            )
+            self._dropped[refusals] = 0
+        return events
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

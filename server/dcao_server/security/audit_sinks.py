@@ -11,13 +11,15 @@ from dcao_server.security.own_redis import OwnRedis
 from dcao_server.store.keys import PREFIX
 
 AUDIT_KEY = f"{PREFIX}:audit"
+REFUSALS_KEY = f"{PREFIX}:audit:refused"
 AUDIT_FILE = "audit.jsonl"
+REFUSALS_FILE = "audit-refused.jsonl"
 FILE_BYTES, FILES = 10 * 1024 * 1024, 5
-"""Of each file, and how many older ones are kept: 60 MiB, some 200,000 events."""
+"""Of each file, and how many older ones are kept: twice 60 MiB, some 200,000 events each."""
 
 
 class AuditInRedis:
-    """A stream of at most about `max_events`, one entry an event, its JSON in field `e`."""
+    """Two streams of at most about `max_events`, one of refusals; one entry an event, its JSON in field `e`."""
 
     def __init__(self, redis: OwnRedis, max_events: int) -> None:
         self._redis = redis
@@ -27,24 +29,39 @@ class AuditInRedis:
         """See AuditSink; one round trip for all."""
         async with self._redis.client.pipeline(transaction=False) as pipeline:
             for event in events:
-                pipeline.xadd(AUDIT_KEY, {"e": event.model_dump_json()}, maxlen=self._max_events, approximate=True)
+                key = REFUSALS_KEY if event.refusal else AUDIT_KEY
+                pipeline.xadd(key, {"e": event.model_dump_json()}, maxlen=self._max_events, approximate=True)
             await pipeline.execute()
 
 
+class _Handler(logging.handlers.RotatingFileHandler):
+    """The standard library's, which prints a trace to standard error where a disk is full; ours tells its caller."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (the library's name)
+        """Raises what was just caught."""
+        raise
+
+
 class AuditFile:
-    """`audit.jsonl` in a folder, rotated by the standard library's handler; readable by its owner only."""
+    """`audit.jsonl` and `audit-refused.jsonl` in a folder, rotated; readable by their owner only."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / AUDIT_FILE
+        self.folder = folder
 
     async def write(self, events: list[AuditEvent]) -> None:
         """See AuditSink; in a thread, because a disk may be slow."""
         await asyncio.to_thread(self._write, events)
 
     def _write(self, events: list[AuditEvent]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.touch(mode=0o600)
-        handler = logging.handlers.RotatingFileHandler(self.path, maxBytes=FILE_BYTES, backupCount=FILES)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name, refusals in ((AUDIT_FILE, False), (REFUSALS_FILE, True)):
+            self._append(self.folder / name, [event for event in events if event.refusal is refusals])
+
+    def _append(self, path: Path, events: list[AuditEvent]) -> None:
+        if not events:
+            return
+        path.touch(mode=0o600)
+        handler = _Handler(path, maxBytes=FILE_BYTES, backupCount=FILES)
         with contextlib.closing(handler):
             for event in events:
                 handler.emit(logging.makeLogRecord({"msg": event.model_dump_json()}))

@@ -1,7 +1,9 @@
 """Admits a request or refuses it: key, scope, project, rate; and notes refusals in the audit trail."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, NoReturn
+from urllib.parse import unquote_to_bytes
 
 from dcao_proto.problem import ProblemError, ProblemKind
 from dcao_server.security.audit import AuditEvent, AuditTrail
@@ -11,6 +13,9 @@ from dcao_server.security.needs import Need, need_of
 from dcao_server.security.rate import RateLimit
 
 _KEY_IN_TEXT = f"{PREFIX}_".encode()
+_KEY_IN_PATH = re.compile(rf"{PREFIX}(?:_|%5[fF])[a-z0-9]{{4,32}}(?:_|%5[fF])[0-9a-f]{{32,}}")
+"""A run may be called dcao_something; a key has an id and a secret."""
+UNESCAPED = 3
 _BEARER = b"bearer "
 HOW_TO_MAKE_ONE = "make one with `dcao-controller keys create`"
 
@@ -59,8 +64,8 @@ class Guard:
         Raises:
             ProblemError: unauthenticated, forbidden, rate-limited, or store-unavailable when no key was ever read.
         """
-        if _KEY_IN_TEXT in scope["query_string"]:
-            self._refuse(scope, request_id, _KEY_IN_QUERY)
+        if _holds_key(scope["query_string"]) or _KEY_IN_PATH.search(scope["path"]) is not None:
+            self._refuse(scope, request_id, _KEY_IN_URL)
         if self._keyring is None:
             return None
         need = need_of(scope["method"], scope["path"], protect_metrics=self._protect_metrics)
@@ -73,6 +78,16 @@ class Guard:
         if refusal is not None:
             self._refuse(scope, request_id, refusal)
         return key if isinstance(key, ApiKey) else None
+
+    async def still(self, key: ApiKey | None, scope: Mapping[str, Any]) -> bool:
+        """Whether a request that was let in would be let in again: its key may have been revoked, or have expired."""
+        if self._keyring is None or key is None:
+            return True
+        if self._keyring.due():
+            await self._keyring.reload()
+        need = need_of(scope["method"], scope["path"], protect_metrics=self._protect_metrics)
+        record = self._keyring.in_force(key.id)
+        return record is not None and record.sha256 == key.sha256 and (need is None or _forbidden(record, need) is None)
 
     @staticmethod
     def _authenticate(header: bytes | None, keyring: Keyring) -> ApiKey | Refusal:
@@ -114,6 +129,17 @@ class Guard:
         raise ProblemError(refusal.kind, refusal.detail, headers=headers)
 
 
+def _holds_key(text: bytes) -> bool:
+    """Whether a key is in a URL's text, as it is or escaped, once or twice."""
+    for _ in range(UNESCAPED):
+        if _KEY_IN_TEXT in text:
+            return True
+        if b"%" not in text:
+            return False
+        text = unquote_to_bytes(text)
+    return _KEY_IN_TEXT in text
+
+
 def client_of(scope: Mapping[str, Any]) -> str:
     """The client's address, as the outermost trusted proxy saw it."""
     client = scope.get("client")
@@ -130,7 +156,7 @@ def _forbidden(key: ApiKey, need: Need) -> Refusal | None:
     return Refusal(ProblemKind.FORBIDDEN, "scope" if scope else "project", f"{detail}, or {HOW_TO_MAKE_ONE}", key.id)
 
 
-_KEY_IN_QUERY = Refusal(
+_KEY_IN_URL = Refusal(
     ProblemKind.UNAUTHENTICATED,
     "key-in-query",
     "expected the API key in the Authorization header, got one in the URL, where proxies and browsers keep it: revoke "

@@ -68,6 +68,11 @@ class Keyring:
             self._due = self._clock() + self._refresh
             self._reading = None
 
+    def in_force(self, key_id: str) -> ApiKey | None:
+        """The record of a key that was valid, None if it no longer is."""
+        record = self._keys.get(key_id)
+        return None if record is None or record.expired(time.time()) else record
+
     def find(self, key: bytes) -> tuple[ApiKey | None, str]:
         """The record of a valid key, and why there is none: `malformed`, `unknown`, `wrong-secret` or `expired`.
 

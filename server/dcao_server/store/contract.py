@@ -107,6 +107,7 @@ class Outcome(IntEnum):
     OTHER_SPEC = 8  # the caller's token is of a run with another specification
     PENDING = 9  # observations of other workers are awaited
     READY = 10  # the observations suffice for a decision
+    IMPLAUSIBLE = 11  # the caller's version is ahead by more decisions than there were steps; nothing was written
 
 
 class Append(NamedTuple):

@@ -73,6 +73,9 @@ def append(database: sqlite3.Connection, key: RunKey, item: Append, max_records:
         return AppendResult(Outcome.ENDED, run.version, last)
     if not unheard and run.version > item.version:
         return AppendResult(Outcome.CONFLICT, run.version, last, run.state)
+    # Writes may have been lost, but each decision takes a step: a count further ahead is not this run's.
+    if not unheard and item.version - run.version > item.step - (-1 if last is None else last):
+        return AppendResult(Outcome.IMPLAUSIBLE, run.version, last)
 
     database.execute("INSERT INTO records VALUES (?, ?, ?, ?)", (run.id, item.attempt, item.step, item.payload))
     if unheard:

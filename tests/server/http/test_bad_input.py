@@ -1,10 +1,12 @@
 """Malformed, non-finite, oversized, out-of-order input: a problem document each, and the history is as it was."""
 
+import base64
 import json
 
 import pytest
 from httpx import AsyncClient
 
+from tests.components.loop_watch import watched
 from tests.server.http.asking import RUN, problem, put, records, seen, train
 
 JSON = {"content-type": "application/json"}
@@ -116,3 +118,50 @@ async def test_every_route_answers_garbage_with_a_problem(client: AsyncClient, p
         assert response.status_code in (400, 422), response.text
         assert response.headers["content-type"] == "application/problem+json"
         assert b"NaN" not in response.content
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a/b", "", "x" * 64, "\x00"])
+async def test_a_cursor_that_names_no_run_is_invalid(client: AsyncClient, name: str) -> None:
+    text = base64.urlsafe_b64encode(json.dumps([1.5, name]).encode()).decode()
+    problem(await client.get(f"/v1/projects/vision/runs?cursor={text}"), 422, "invalid")
+
+
+@pytest.mark.parametrize("version", [2**53 - 2, 2**53 - 1, 2**40 + 1, 50])
+async def test_a_version_that_no_run_can_have_is_no_version(client: AsyncClient, version: int) -> None:
+    await put(client)
+    last = (await train(client, 10))[-1]
+    forged = {**last, "version": version}
+    problem(await client.post(RUN + "/decisions", json=seen(20, forged)), 422, "invalid-state")
+    assert [record["step"] for record in await records(client)] == [10]
+    assert (await client.post(RUN + "/decisions", json=seen(20, last))).json()["version"] == 2
+
+
+async def test_a_forged_version_comes_in_by_no_other_door(client: AsyncClient) -> None:
+    await put(client)
+    last = (await train(client, 10))[-1]
+    forged = {"state": last["state"], "version": 2**53 - 2}
+    problem(await client.post(RUN + "/attempts", json=forged), 422, "invalid-state")
+    decision = {k: v for k, v in last.items() if k != "state"} | {"step": 20, "version": 2**53 - 2}
+    entry = {"observation": seen(20), "decision": decision}
+    response = await client.post(RUN + "/decisions:backfill", json={"entries": [entry]})
+    problem(response, 422, "invalid-state")
+    lost = {"step": 30, "status": "unavailable", **forged}
+    problem(await client.post(RUN + "2/decisions", json=lost), 422, "invalid-state")
+
+
+@pytest.mark.parametrize("limit", [1000, 10_000])
+async def test_a_long_page_leaves_the_loop_to_others(client: AsyncClient, limit: int) -> None:
+    await put(client)
+    decision = {k: v for k, v in (await train(client, 1))[0].items() if k != "state"}
+    for begin in range(2, 4002, 1000):
+        made = [
+            {"observation": seen(step), "decision": {**decision, "step": step, "version": step}}
+            for step in range(begin, begin + 1000)
+        ]
+        assert (await client.post(RUN + "/decisions:backfill", json={"entries": made})).status_code == 200
+    with watched() as held:
+        page = await client.get(f"{RUN}/decisions?limit={limit}")
+    assert held.seconds < 0.05, held.what
+    found = page.json()
+    assert [record["step"] for record in found["records"]] == list(range(1, min(limit, 4001) + 1))
+    assert ("next_cursor" in found) == (limit < 4001)

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from dcao_proto.problem import ProblemDetails
-from dcao_server.security.audit_sinks import AUDIT_FILE
+from dcao_server.security.audit_sinks import AUDIT_FILE, REFUSALS_FILE
 from dcao_server.security.key_sources import KeyFile
 from dcao_server.security.keys import Scope, create_key
 from dcao_server.security.needs import Need, need_of
@@ -43,7 +43,8 @@ def bearer(file: KeyFile, grants: dict[str, Scope], **options: Any) -> dict[str,
 
 
 def audit(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / AUDIT_FILE).read_text().splitlines()]
+    files = [folder / name for name in (AUDIT_FILE, REFUSALS_FILE) if (folder / name).exists()]
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
 
 def slug(response: httpx.Response) -> str:

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from dcao_server.main import main
-from dcao_server.security.audit_sinks import AUDIT_KEY
+from dcao_server.security.audit_sinks import AUDIT_KEY, REFUSALS_KEY
 from dcao_server.security.key_sources import REDIS_KEY
 from tests.components.redis_server import RedisServer
 from tests.server.operation.process import Server, running
@@ -106,7 +106,8 @@ def test_refusals_and_changes_are_in_the_audit_stream(
         assert client.get(f"{run}?key={writer}").status_code == 401
     time.sleep(1)
     with mortal_redis.client() as client:
-        events = [json.loads(fields[b"e"]) for _, fields in client.xrange(AUDIT_KEY)]
+        events = [json.loads(f[b"e"]) for key in (AUDIT_KEY, REFUSALS_KEY) for _, f in client.xrange(key)]
+        assert b"refused" not in b"".join(fields[b"e"] for _, fields in client.xrange(AUDIT_KEY))
     assert {(e["event"], e["reason"]) for e in events} == {
         ("key", "created"),
         ("refused", "no-key"),

@@ -54,6 +54,8 @@ class ModelRun:
             return AppendResult(Outcome.ENDED, self.version, last)
         if not unheard and self.version > item.version:
             return AppendResult(Outcome.CONFLICT, self.version, last, self.state)
+        if not unheard and item.version - self.version > item.step - (-1 if last is None else last):
+            return AppendResult(Outcome.IMPLAUSIBLE, self.version, last)
         healed = unheard or self.version < item.version
         self.adopt(item.attempt)
         self.histories.setdefault(item.attempt, {})[item.step] = item.payload

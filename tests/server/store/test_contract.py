@@ -392,10 +392,19 @@ async def test_what_was_gathered_for_a_deleted_run_is_not_the_new_ones(store: Hi
 
 
 async def test_the_largest_version_stays_one_that_the_wire_can_carry(store: HistoryStore) -> None:
-    await store.create(KEY, creation())
     largest = 2**53 - 1
+    await store.create(KEY, creation()._replace(version=largest))
     assert (await store.append(KEY, item(1, largest))).version == largest
     assert (await store.append(KEY, item(2, largest))).version == largest
     run = await store.get(KEY)
     assert run is not None
     assert run.version == largest
+
+
+async def test_a_version_ahead_by_more_decisions_than_steps_is_not_this_runs(store: HistoryStore) -> None:
+    await store.create(KEY, creation())
+    assert (await store.append(KEY, item(10, 0))).outcome is Outcome.APPENDED
+    for version in (13, 2**40, 2**53 - 2):
+        assert (await store.append(KEY, item(20 if version > 13 else 12, version))).outcome is Outcome.IMPLAUSIBLE
+    assert (await store.append(KEY, item(13, 3))).outcome is Outcome.HEALED
+    assert [record.step for record in await store.read(KEY, START, 10)] == [10, 13]

@@ -22,6 +22,8 @@ if step <= last then
 end
 if meta[5] == 'finished' or meta[5] == 'failed' then return {7, version, last} end
 if not unheard and version > base then return {2, version, last, redis.call('HGET', KEYS[1], 'st')} end
+-- Writes may have been lost, but each decision takes a step: a count further ahead is not this run's.
+if not unheard and base - version > step - last then return {11, version, last} end
 
 local added = redis.pcall('XADD', KEYS[2], 'MAXLEN', '~', ARGV[10], id, 'd', ARGV[6])
 if type(added) == 'table' and added.err then
