@@ -22,17 +22,21 @@ from dcao_proto import (
     Record,
 )
 from dcao_proto.decision import GroupMultiplier
+from dcao_proto.observation import Path
 from dcao_server.store.contract import StoredRecord
 
 _log = structlog.get_logger(__name__)
 SCHEMA = 1
 DEVIATES, BACKFILLED = 1, 2
+FEW = 12  # parts of a record without a path or a ceiling
 UNREADABLE = (ValueError, TypeError, LookupError, AttributeError)
 """What `decode` raises for a payload that this controller did not make."""
 
 # Of a message's __dict__: attribute by attribute takes twice as long.
 _VALUES = operator.itemgetter("lr", "momentum", "weight_decay")
 _PROBE = operator.itemgetter("matvecs", "seconds", "overhead", "examples", "fingerprint")
+_PATH = ("distance", "gradients", "steps", "shape")
+_path_fields = operator.itemgetter(*_PATH)
 _OBSERVATION = (
     "status",
     "rho",
@@ -71,7 +75,7 @@ def encode(
     deviates: bool = False,
 ) -> bytes:
     """The payload of a record."""
-    base, applied, probe = observation.base, observation.applied, observation.probe
+    base, applied, probe, path = observation.base, observation.applied, observation.probe, observation.path
     directional, groups = observation.directional, observation.groups
     payload: bytes = msgpack.packb(
         (
@@ -87,6 +91,8 @@ def encode(
             _decision_fields(decision.__dict__),
             _VALUES(decision.multipliers.__dict__),
             None if decision.groups is None else [(g.name, g.multiplier) for g in decision.groups],
+            # Of laws that set the rate; what most records lack costs them nothing.
+            *(() if path is None and decision.ceiling is None else (_path(path), decision.ceiling)),
         )
     )
     return payload
@@ -102,7 +108,10 @@ def decode(stored: StoredRecord) -> Record:
     unpacked = msgpack.unpackb(payload, use_list=False)
     if unpacked[0] != SCHEMA:
         raise ValueError(f"expected a record of schema {SCHEMA}, got {unpacked[0]}; a newer controller wrote it")
-    _, recorded_at, flags, seen, base, applied, probe, directional, groups, decided, multipliers, factors = unpacked
+    _, recorded_at, flags, seen, base, applied, probe, directional, groups, decided, multipliers, factors = unpacked[
+        :12
+    ]
+    path, ceiling = unpacked[12:] or (None, None)
     observation = Observation.model_construct(
         attempt=attempt,
         step=step,
@@ -115,6 +124,7 @@ def decode(stored: StoredRecord) -> Record:
         groups=None
         if groups is None
         else tuple(GroupDirectional.model_construct(name=n, slope=s, curvature=c) for n, s, c in groups),
+        path=None if path is None else Path.model_construct(**dict(zip(_PATH, path, strict=True))),
         **dict(zip(_OBSERVATION, seen, strict=True)),
     )
     decision = Decision.model_construct(
@@ -126,6 +136,7 @@ def decode(stored: StoredRecord) -> Record:
         groups=None
         if factors is None
         else tuple(GroupMultiplier.model_construct(name=n, multiplier=m) for n, m in factors),
+        ceiling=ceiling,
         replayed=False,
         persisted=True,
         **dict(zip(_DECISION, decided, strict=True)),
@@ -139,6 +150,10 @@ def decode(stored: StoredRecord) -> Record:
         origin="backfill" if flags & BACKFILLED else "online",
         deviates=bool(flags & DEVIATES),
     )
+
+
+def _path(path: Path | None) -> tuple[Any, ...] | None:
+    return None if path is None else _path_fields(path.__dict__)
 
 
 def _values(values: tuple[float, float, float] | None) -> Hyperparameters | None:

@@ -54,6 +54,14 @@ def _directional(name: str) -> Column:
     )
 
 
+def _path(name: str, kind: Kind = "float") -> Column:
+    return Column(
+        f"path_{name}",
+        kind,
+        lambda r: None if r.observation.path is None else getattr(r.observation.path, name),
+    )
+
+
 COLUMNS: tuple[Column, ...] = (
     Column("attempt", "int", lambda r: r.attempt),
     Column("step", "int", lambda r: r.step),
@@ -93,4 +101,9 @@ COLUMNS: tuple[Column, ...] = (
     Column("recorded_at", "float", lambda r: r.recorded_at),
     Column("origin", "text", lambda r: r.origin),
     Column("deviates", "bool", lambda r: r.deviates),
+    _decided("ceiling"),
+    _path("distance"),
+    _path("gradients"),
+    _path("steps", "int"),
+    _path("shape"),
 )
