@@ -55,6 +55,11 @@ def read_momentum(group: dict[str, Any]) -> float:
     return float(group.get("momentum") or 0.0)
 
 
+# Of 1/λ₁: a network that starts on a plateau has a small λ₁ there, and momentum goes on where averaging would not. A
+# plain CNN with torch's initialisation under SGD ends at .76 with the whole, .82 with a third, .82 with a tenth.
+FIRST_SHARE = 1 / 3
+
+
 class ParamGroups:
     """The base values of an optimizer and the factors on them.
 
@@ -112,7 +117,7 @@ class ParamGroups:
         return None if self._path is None else self._path.path(self.user().lr)
 
     def measured(self, rho: float | None) -> None:
-        """A curvature before the first update says where the path starts: so that the first step goes 1/ρ."""
+        """A curvature before the first update says where the path starts."""
         if rho is not None and rho > 0 and self.steps == 0:
             self._first_rate = 1.0 / rho
 
@@ -168,11 +173,11 @@ class ParamGroups:
         return used / user.lr if user.lr > 0 else self.factors.lr
 
     def _start(self) -> float | None:
-        """r/√G before the first step, of which the push makes 1/λ₁ (1−β of that where momentum is summed)."""
+        """r/√G before the first step: the push makes a third of 1/λ₁ of it (1−β of that where momentum is summed)."""
         if self._first_rate is None:
             return None
         state: dict[str, Any] = next(iter(self.optimizer.state.values()), {})
-        return self._first_rate / (bias(state, self.optimizer.param_groups[0]) * PUSH_WEIGHTS)
+        return FIRST_SHARE * self._first_rate / (bias(state, self.optimizer.param_groups[0]) * PUSH_WEIGHTS)
 
     def _scale(self, group: dict[str, Any], factor: float) -> None:
         factor *= self._group_factors.get(str(group.get("name")), 1.0)

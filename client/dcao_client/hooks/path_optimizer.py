@@ -73,7 +73,7 @@ class PathOptimizer(ScheduleFree):
             probe_interval=probe_interval or PATH_INTERVAL,
             labels=labels or {},
         )
-        self.control = control(model, self, loss, self, spec, **options)
+        self.control = control(model, self, loss, self, spec, stretch=probe_interval is None, **options)
         self._hooks = watch(self, unwrap(model))
 
     @property

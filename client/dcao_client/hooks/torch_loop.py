@@ -79,6 +79,7 @@ class Attachment:
         probe_data: Any,
         *,
         with_gap: bool = True,
+        stretch: bool = False,
     ) -> None:
         self.decision: Decision | None = None
         self.spectrum: Spectrum | None = None
@@ -87,6 +88,7 @@ class Attachment:
         self.probe = probe
         self._controlled = controlled
         self._with_gap = with_gap
+        self._stretch = stretch
         self._probe_data = probe_data
         self._cadence = cadence
         self._examples = 0  # of the largest batch so far
@@ -129,8 +131,16 @@ class Attachment:
         self.decision = from_talker(self._decide(self.spectrum) if self.session is not None else None)
         assert self.decision is not None  # noqa: S101  (rank 0 decides)
         self._controlled.set(self.decision)
-        self._cadence.probed(step, self.spectrum.seconds, action, self.decision.next_probe_in)
+        self._cadence.probed(step, self.spectrum.seconds, action, self._next_in(step, self.decision))
         return self.decision
+
+    def _next_in(self, step: int, decision: Decision) -> int:
+        """As decided; longer in proportion where a small batch is measured whole and nobody set the interval."""
+        wanted = self.probe.settings.probe_batch
+        if not self._stretch or step < PATH_INTERVAL or not self._examples:
+            return decision.next_probe_in
+        share = min(wanted or self._examples, self._examples) / self._examples
+        return int(decision.next_probe_in * max(share / SHARPNESS_SHARE, 1.0))
 
     def _decide(self, spectrum: Spectrum) -> Decision:
         assert self.session is not None  # noqa: S101  (rank 0 has one)
@@ -246,8 +256,9 @@ def attach(
         policy: name of the law, or name and parameters.
         policy_params: parameters of the law that differ from its defaults.
         bounds: how far the values may be moved from their base; from `trust` if absent.
-        probe_interval: T_c, optimizer steps from one probe to the next, or more if the budget says so. Absent: 25 for
-            laws that need the sharpness only (the first probes come at steps 0, 1, 2, 4, 8, 16), else 100.
+        probe_interval: T_c, optimizer steps from one probe to the next, or more if the budget says so. Absent: 32 for
+            laws that need the sharpness only (the first probes come at steps 0, 1, 2, 4, 8, 16), and more where a probe
+            is more than a quarter of the batch; else 100.
         overhead: largest share of wall-clock time that probes may take. It may stretch the interval, and chooses the
             part of a batch that is measured. None keeps interval and batch whatever they cost: which steps are probed
             then does not depend on a clock, and a run repeats bit for bit.
@@ -295,6 +306,7 @@ def attach(
         model, optimizer, loss, groups, spec,
         run=run, project=project, url=url, overhead=overhead, probe_data=probe_data, probe=probe,
         collective=collective, deadline=deadline, journal_dir=journal_dir, strict=strict,
+        stretch=follows and probe_interval is None,
     )  # fmt: skip
 
 
@@ -315,6 +327,7 @@ def control(
     deadline: float | None = None,
     journal_dir: Path | str | None = None,
     strict: bool = False,
+    stretch: bool = False,
 ) -> Attachment:
     """Probe, session and cadence around what is controlled: the part that `attach` and our own optimizers share."""
     session = None
@@ -326,12 +339,12 @@ def control(
     probing = Probe(model, loss, optimizer=optimizer, settings=settings, collective=collective)
     follows = get_policy(spec.policy.name).follows_path
     cadence = Cadence(spec.probe_interval, overhead, lent=WARM_UP_PROBES if follows else 0)
-    return Attachment(probing, controlled, session, cadence, probe_data, with_gap=not follows)
+    return Attachment(probing, controlled, session, cadence, probe_data, with_gap=not follows, stretch=stretch)
 
 
 SHARPNESS_SHARE = 0.25  # the full batch moves no result of a law that needs the sharpness only (docs/policies.md)
 LEAST_EXAMPLES = 8  # λ₁ of fewer examples is mostly their own
-PATH_INTERVAL = 25  # with a quarter of the batch and three products a probe is about one gradient, so 4 %
+PATH_INTERVAL = 32  # with a quarter of the batch and three products a probe is about one gradient: 3 %
 WARM_UP_PROBES = 7  # at 0, 1, 2, 4, 8, 16 and 32: lent, or the ceiling would come after the cliff
 
 

@@ -23,7 +23,7 @@ from dcao_proto.optimizers import AVERAGED, SCHEDULE_FREE, OptimizerName, stabil
 
 TINY, HUGE = 1e-300, 1e300  # a sharpness is divided by; at the ends it stays a number
 PUSH_AVERAGE, PUSH_WEIGHTS = 2.5, 2.2
-MARGIN_SCHEDULE_FREE, MARGIN_AVERAGED, MARGIN_SUMMED = 1.5, 0.5, 1.5
+MARGIN_SCHEDULE_FREE, MARGIN_AVERAGED, MARGIN_SUMMED = 4.0, 1.0, 1.5
 
 
 class PathParameters(Message):
@@ -42,8 +42,8 @@ class PathParameters(Message):
         strict=True,
         gt=0,
         le=1e9,
-        description="C: the ceiling over the edge of stability. Absent: 1.5; 0.5 for the Adam family, whose edge at "
-        "β₁ = 0.9 is ten times further out.",
+        description="C: the ceiling over the edge of stability. Absent: 4 under schedule-free averaging, 1 for the "
+        "Adam family, whose edge at β₁ = 0.9 is ten times further out, else 1.5.",
     )
     rho_tolerance: float = Field(
         default=0.5, strict=True, gt=0, description="A probe whose Ritz bound exceeds this share of |ρ| is not used."

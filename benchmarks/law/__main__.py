@@ -1,0 +1,79 @@
+"""`python -m benchmarks.law run SUITE` trains, `python -m benchmarks.law table SUITE` prints what was found.
+
+Suites: final (ours, cosines over five rates, peers, ablations), trust (base rates off by up to 64 times), extremes
+(batches, lengths, averaging, wrong labels), momenta. Each resumes where its file ends; run it in the background. Peers:
+`pip install --no-deps schedulefree prodigyopt prodigy-plus-schedule-free dog-optimizer`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from benchmarks.law import suites, table
+from benchmarks.law.methods import METHODS
+from benchmarks.law.runner import Run, read, run_all
+from benchmarks.law.workloads import WORKLOADS
+
+app = typer.Typer(help=__doc__, no_args_is_help=True)
+OUT = Path("out/law")
+TABLES = {
+    "final": table.final_table, "trust": table.rate_table, "extremes": table.plain_table, "momenta": table.plain_table,
+}  # fmt: skip
+
+
+def chosen(suite: str, workloads: Sequence[str], seeds: Sequence[int]) -> list[Run]:
+    """The runs of a suite.
+
+    Raises:
+        typer.BadParameter: there is no such suite or workload.
+    """
+    unknown = set(workloads) - set(WORKLOADS)
+    if suite not in TABLES or unknown:
+        raise typer.BadParameter(f"expected a suite of {list(TABLES)} and workloads of {list(WORKLOADS)}")
+    if suite == "final":
+        return list(suites.final(workloads, seeds))
+    if suite == "trust":
+        return list(suites.trust(workloads, seeds))
+    runs = suites.extremes(seeds) if suite == "extremes" else suites.momenta(seeds)
+    return [run for run in runs if run.workload in workloads]
+
+
+@app.command()
+def run(
+    suite: str,
+    seeds: Annotated[str, typer.Option(help="Comma-separated; 0–2 are for tuning, 10–12 for reporting.")] = "10,11,12",
+    workloads: Annotated[str, typer.Option(help="Comma-separated; those named in advance only if named.")] = "",
+    methods: Annotated[str, typer.Option(help="Comma-separated; all if empty.")] = "",
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
+    seconds: Annotated[float, typer.Option(help="Stop after so long.")] = math.inf,
+    out: Path = OUT,
+) -> None:
+    """Trains what is not recorded yet."""
+    names = workloads.split(",") if workloads else [w.name for w in WORKLOADS.values() if not w.named]
+    wanted = list(chosen(suite, names, [int(s) for s in seeds.split(",")]))
+    if methods:
+        wanted = [r for r in wanted if r.method in methods.split(",")]
+    for package in sorted({METHODS[r.method].package or "" for r in wanted} - {""}):
+        typer.echo(f"needs {package} (pip install --no-deps {package})")
+    run_all(wanted, out / f"{suite}.jsonl", jobs, time.time() + seconds)
+
+
+@app.command("table")
+def show(suite: str, out: Path = OUT, seeds: str = "10,11,12") -> None:
+    """Prints a suite's table as Markdown."""
+    kept = {int(s) for s in seeds.split(",")}
+    records = [r for r in read(out / f"{suite}.jsonl") if r["seed"] in kept]
+    failed = {(r["workload"], r["method"], r["error"]) for r in records if "error" in r}
+    typer.echo(TABLES[suite](records))
+    for workload, method, error in sorted(failed):
+        typer.echo(f"\nfailed: {workload} {method}: {error}")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,100 @@
+"""Real data that packages carry, as tensors: images, colour patches, text."""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+import subprocess
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dcao_experiments.data import load_fashion_mnist
+
+CACHE = Path(os.environ.get("DCAO_BENCH_DATA", Path.home() / ".cache" / "dcao-bench"))
+TRAIN_IMAGES, TEST_IMAGES = 30_000, 2_000
+SIDE = 16  # of a colour patch
+
+Split = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+@lru_cache(maxsize=1)
+def fashion() -> Split:
+    """Fashion-MNIST, standardised; 30,000 to train on, 2,000 to test."""
+    cached = CACHE / "fashion.npz"  # for machines without the Debian package
+    if cached.exists():
+        z = np.load(cached)
+        x, y, x_test, y_test = (torch.from_numpy(z[name]) for name in ("x", "y", "x_test", "y_test"))
+        x, x_test = x.float().div_(255), x_test.float().div_(255)
+    else:
+        images = load_fashion_mnist()
+        x, y, x_test, y_test = images.x, images.y, images.x_test, images.y_test
+    x, x_test = ((t[:n] - 0.286) / 0.353 for t, n in ((x, TRAIN_IMAGES), (x_test, TEST_IMAGES)))
+    return x, y[:TRAIN_IMAGES].long(), x_test, y_test[:TEST_IMAGES].long()
+
+
+@lru_cache(maxsize=1)
+def patches() -> Split:
+    """Colour patches of scikit-learn's two photographs, 3×16×16: which photograph, and how often turned: 8 classes.
+
+    Training patches come from the left three quarters of each, test patches from the right quarter.
+    """
+    from sklearn.datasets import load_sample_images
+
+    generator = torch.Generator().manual_seed(0)
+    sets: dict[str, list[Tensor]] = {"x": [], "y": [], "x_test": [], "y_test": []}
+    for which, image in enumerate(load_sample_images().images):
+        picture = torch.from_numpy(image.astype(np.float32) / 255.0).permute(2, 0, 1)
+        edge = picture.shape[2] * 3 // 4
+        for part, count, suffix in ((picture[:, :, :edge], 8000, ""), (picture[:, :, edge:], 500, "_test")):
+            rows = torch.randint(0, part.shape[1] - SIDE, (count,), generator=generator)
+            columns = torch.randint(0, part.shape[2] - SIDE, (count,), generator=generator)
+            turns = torch.randint(0, 4, (count,), generator=generator)
+            for r, c, k in zip(rows.tolist(), columns.tolist(), turns.tolist(), strict=True):
+                sets["x" + suffix].append(torch.rot90(part[:, r : r + SIDE, c : c + SIDE], k, (1, 2)))
+            sets["y" + suffix].append(which * 4 + turns)
+    x, x_test = ((torch.stack(sets[name]) - 0.45) / 0.27 for name in ("x", "x_test"))
+    return x, torch.cat(sets["y"]), x_test, torch.cat(sets["y_test"])
+
+
+@lru_cache(maxsize=1)
+def text() -> tuple[Tensor, Tensor]:
+    """Modern prose (Debian's `anarchism`, 143 HTML files) as bytes; every tenth file is held out whole."""
+    train, held = CACHE / "text.train", CACHE / "text.test"
+    if not (train.exists() and held.exists()):
+        _extract_text(train, held)
+    return _bytes(train), _bytes(held)
+
+
+def _bytes(path: Path) -> Tensor:
+    return torch.from_numpy(np.frombuffer(path.read_bytes(), np.uint8).copy()).long()
+
+
+def _extract_text(train: Path, held: Path) -> None:
+    """Downloads and unpacks the Debian package without installing it.
+
+    Raises:
+        RuntimeError: apt-get cannot get it; the message says what it said.
+    """
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        got = subprocess.run(["apt-get", "download", "anarchism"], cwd=folder, capture_output=True, text=True)
+        debs = list(Path(folder).glob("*.deb"))
+        if not debs:
+            raise RuntimeError(f"expected `apt-get download anarchism` to bring the text; got: {got.stderr[-300:]}")
+        subprocess.run(["dpkg-deb", "-x", debs[0], folder], check=True)
+        pages = sorted(Path(folder).rglob("*.html"))
+        parts = [_prose(page) for page in pages]
+    train.write_bytes(b"".join(part for i, part in enumerate(parts) if i % 10)[:4_000_000])
+    held.write_bytes(b"".join(parts[::10])[:400_000])
+
+
+def _prose(page: Path) -> bytes:
+    content = re.sub(r"(?s)<(script|style).*?</\1>", "", page.read_text(encoding="utf-8", errors="replace"))
+    plain = html.unescape(re.sub(r"<[^>]+>", "", content))
+    return re.sub(r"[ \t]+", " ", re.sub(r"\n\s*\n+", "\n\n", plain)).encode("ascii", "ignore")

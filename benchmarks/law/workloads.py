@@ -1,0 +1,102 @@
+"""What is trained: network, data, batch, length. The metric is test accuracy, or the loss of language models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from benchmarks.law import data, models
+from torch import Tensor, nn
+from torch.nn import functional
+
+LENGTH = 64  # bytes of a sequence
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One training.
+
+    Attributes:
+        lower_is_better: the metric is a loss.
+        sgd, adamw: centres of the rate grids, from seeds 0–2; five rates, a factor of two apart, lie around them. None:
+            not used there.
+        named: named in advance, and not trained with our method before the law was frozen.
+    """
+
+    name: str
+    build: Callable[[], nn.Module]
+    source: Callable[[], Any]
+    batch: int
+    steps: int
+    adamw: float
+    sgd: float | None = None
+    lower_is_better: bool = False
+    named: bool = False
+
+    def sample(self, seed: int, step: int, size: int, noise: float = 0.0) -> Batch:
+        """The batch of a step: the same for every method. `noise`: share of labels drawn anew."""
+        generator = torch.Generator().manual_seed(seed * 100_003 + step)
+        if self.lower_is_better:
+            train, _ = self.source()
+            starts = torch.randint(0, len(train) - LENGTH - 1, (size,), generator=generator)
+            return _window(train, starts)
+        x, y, *_ = self.source()
+        chosen = torch.randint(0, len(x), (size,), generator=generator)
+        labels = y[chosen]
+        if noise:
+            wrong = torch.rand(size, generator=generator) < noise
+            labels = torch.where(wrong, torch.randint(0, int(y.max()) + 1, (size,), generator=generator), labels)
+        return x[chosen], labels
+
+    @torch.no_grad()
+    def judge(self, model: nn.Module) -> float:
+        """The metric, in eval mode; the mode is put back."""
+        was = model.training
+        model.eval()
+        if self.lower_is_better:
+            _, held = self.source()
+            found = float(loss(model, _window(held, torch.arange(96) * 4001 % (len(held) - LENGTH - 1))))
+        else:
+            *_, x, y = self.source()
+            right = sum(int((model(a).argmax(1) == b).sum()) for a, b in zip(x.split(1000), y.split(1000), strict=True))
+            found = right / len(y)
+        model.train(was)
+        return found
+
+
+def loss(model: nn.Module, batch: Batch) -> Tensor:
+    """Mean cross-entropy, over positions too."""
+    out = model(batch[0])
+    return functional.cross_entropy(out.reshape(-1, out.shape[-1]), batch[1].reshape(-1))
+
+
+def _window(tokens: Tensor, starts: Tensor) -> Batch:
+    found = tokens[starts[:, None] + torch.arange(LENGTH + 1)]
+    return found[:, :-1], found[:, 1:]
+
+
+def _lm(post: bool) -> Callable[[], nn.Module]:
+    return lambda: models.Transformer(width=64, heads=4, depth=3, length=LENGTH, post=post, text=True)
+
+
+def _vit() -> nn.Module:
+    return models.Transformer(width=48, heads=3, depth=3, length=16, post=False, text=False)
+
+
+WORKLOADS = {
+    w.name: w
+    for w in (
+        Workload("mlp", models.deep_mlp, data.fashion, 128, 600, adamw=0.0024, sgd=0.024),
+        Workload("cnn", lambda: models.plain_cnn(he=False), data.fashion, 64, 600, adamw=0.0048, sgd=0.048),
+        Workload("cnn-he", lambda: models.plain_cnn(he=True), data.fashion, 64, 600, adamw=0.0048, sgd=0.048),
+        Workload("vit", _vit, data.fashion, 32, 600, adamw=0.0024),
+        Workload("resnet", models.resnet, data.patches, 64, 300, adamw=0.008, sgd=0.1),
+        Workload("post-lm", _lm(True), data.text, 32, 500, adamw=0.0048, lower_is_better=True),
+        Workload("pre-lm", _lm(False), data.text, 32, 500, adamw=0.0034, lower_is_better=True),
+        Workload("lstm", models.ByteLSTM, data.text, 32, 400, adamw=0.012, lower_is_better=True, named=True),
+        Workload("mixer", models.Mixer, data.patches, 64, 400, adamw=0.0048, named=True),
+    )
+}
