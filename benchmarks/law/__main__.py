@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from benchmarks.law import suites, table
+from benchmarks.law import ratio, suites, table
 from benchmarks.law.methods import METHODS
 from benchmarks.law.runner import Run, read, run_all
 from benchmarks.law.workloads import WORKLOADS
@@ -62,6 +62,12 @@ def run(
     for package in sorted({METHODS[r.method].package or "" for r in wanted} - {""}):
         typer.echo(f"needs {package} (pip install --no-deps {package})")
     run_all(wanted, out / f"{suite}.jsonl", jobs, time.time() + seconds)
+
+
+@app.command("ratio")
+def show_ratio(workloads: str = "mlp,cnn-he,vit,post-lm", seed: int = 0) -> None:
+    """The ratio η√G/r at constant rates, with the metric in brackets."""
+    typer.echo(ratio.table(workloads.split(","), seed))
 
 
 @app.command("table")

@@ -155,6 +155,15 @@ def sketch(tensor: Tensor, stride: int) -> Tensor:
     return here.reshape(-1)[::stride]
 
 
+def everywhere(holds: bool, parameters: Sequence[Tensor]) -> bool:
+    """Whether it holds on every rank that has a part of these parameters."""
+    for group, device in _shard_groups(parameters):
+        told = torch.tensor(float(holds), device=device)
+        dist.all_reduce(told, op=dist.ReduceOp.MIN, group=group)
+        holds = bool(told.item())
+    return holds
+
+
 def _shard_groups(parameters: Sequence[Tensor]) -> list[tuple[Any, torch.device]]:
     """The process groups over which sharded parameters are spread: one, or none."""
     for parameter in parameters:

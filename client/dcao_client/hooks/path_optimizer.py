@@ -17,17 +17,20 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dcao_client.hooks.batch_norm import BATCHES, retake, with_statistics
-from dcao_client.hooks.path_meter import PathMeter, sketch
+from dcao_client.hooks.path_meter import PathMeter, everywhere, sketch
 from dcao_client.hooks.point_watch import watch
 from dcao_client.hooks.schedule_free import AVERAGING, Form, ScheduleFree
 from dcao_client.hooks.torch_loop import PATH_INTERVAL, Loss, control
 from dcao_client.spectrum.isolation import unwrap
+from dcao_client.spectrum.sharded import local
 from dcao_proto import Decision, Hyperparameters, PolicyChoice, RunSpec
 from dcao_proto import Path as WayCome
 from dcao_proto.policy.compose import MAX_LR
 from dcao_proto.policy.path import PUSH_AVERAGE
 
 log = logging.getLogger("dcao")
+
+MOST_VOID = 3  # gradients in a row that are not finite: one is a batch, three are the weights
 
 
 class PathOptimizer(ScheduleFree):
@@ -62,6 +65,7 @@ class PathOptimizer(ScheduleFree):
         self._normalised = bool(with_statistics(unwrap(model)))
         self._recent: deque[Any] = deque(maxlen=BATCHES)
         self._said: set[str] = set()
+        self._void = 0  # steps in a row that were left out
         self.steps = 0
         self.applied: Hyperparameters | None = None
         spec = RunSpec(
@@ -97,13 +101,32 @@ class PathOptimizer(ScheduleFree):
         moving = self.moving()
         if not moving:
             return value
+        if not self._finite(moving):
+            self._void += 1
+            if self._void >= MOST_VOID:
+                self._void = 0
+                self.control.diverged(f"{MOST_VOID} gradients in a row were not finite")
+            return value
+        self._void, self.control.went_back = 0, False
         self.prepare()
         self._see(moving)
         self._measure(batch)
-        self._move(moving)
+        if not self.control.went_back:
+            self._move(moving)
         return value
 
     # -- one step -----------------------------------------------------------------------------------------------------
+
+    def _finite(self, moving: list[Tensor]) -> bool:
+        """Whether the gradients are numbers. A step along others would end the run; it is left out, and said once."""
+        lengths = torch._foreach_norm([_dense_local(p.grad) for p in moving])
+        if everywhere(bool(torch.stack([length.float() for length in lengths]).isfinite().all()), moving):
+            return True
+        self.say(
+            "finite",
+            "DCAO: a gradient is not finite; the step is left out. If this goes on, the loss or the data is at fault",
+        )
+        return False
 
     def _see(self, moving: list[Tensor]) -> None:
         """Takes the gradients into √G."""
@@ -178,11 +201,23 @@ class PathOptimizer(ScheduleFree):
         self._decision = decision
 
     def checkpoint(self) -> dict[str, Any]:
-        """Nothing: `state_dict` has it all."""
-        return {}
+        """What beside weights and torch's state belongs to a point of the run."""
+        return {
+            "training": self.training,
+            "steps": self.steps,
+            "updates": self.updates,
+            "weights": {"largest": self.weights.largest, "total": self.weights.total},
+            "meter": None if self._meter is None else self._meter.state_dict(),
+        }
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Nothing: `load_state_dict` did it all."""
+        """Goes on from such a point; the optimizer's own state is there already."""
+        self.training, self.steps, self.updates = bool(state["training"]), int(state["steps"]), int(state["updates"])
+        self.weights.largest, self.weights.total = (float(state["weights"][name]) for name in ("largest", "total"))
+        self._meter = None
+        if state["meter"] is not None:
+            self._meter = PathMeter([p for g in self.param_groups for p in g["params"] if "z" in self.state.get(p, {})])
+            self._meter.load_state_dict(state["meter"])
 
     def remove(self) -> None:
         """Lets go of the model; the optimizer trains on with the last decision."""
@@ -223,14 +258,7 @@ class PathOptimizer(ScheduleFree):
     def state_dict(self) -> dict[str, Any]:
         """torch's, and under "dcao" what a run needs to go on exactly: the path, the averaging weights, the control."""
         state = Optimizer.state_dict(self)
-        state["dcao"] = {
-            "training": self.training,
-            "steps": self.steps,
-            "updates": self.updates,
-            "weights": {"largest": self.weights.largest, "total": self.weights.total},
-            "meter": None if self._meter is None else self._meter.state_dict(),
-            "control": self.control.state_dict(),
-        }
+        state["dcao"] = self.control.state_dict()
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -244,13 +272,7 @@ class PathOptimizer(ScheduleFree):
             raise ValueError('expected a checkpoint of DCAO, with "dcao" in it; got one of another optimizer')
         Optimizer.load_state_dict(self, {name: value for name, value in state_dict.items() if name != "dcao"})
         self._keep_precision(state_dict)
-        self.training, self.steps, self.updates = bool(ours["training"]), int(ours["steps"]), int(ours["updates"])
-        self.weights.largest, self.weights.total = (float(ours["weights"][name]) for name in ("largest", "total"))
-        if ours["meter"] is not None:
-            moved = [p for group in self.param_groups for p in group["params"] if "z" in self.state.get(p, {})]
-            self._meter = PathMeter(moved)
-            self._meter.load_state_dict(ours["meter"])
-        self.control.load_state_dict(ours["control"])
+        self.control.load_state_dict(ours)
 
     def _keep_precision(self, saved: dict[str, Any]) -> None:
         """torch gives loaded state the parameters' dtype; ours keeps float32 beside parameters of lower precision."""
@@ -259,3 +281,9 @@ class PathOptimizer(ScheduleFree):
         for number, p in zip(numbers, params, strict=True):
             for name, value in saved["state"].get(number, {}).items():
                 self.state[p][name] = value.detach().to(device=p.device, copy=True)
+
+
+def _dense_local(gradient: Tensor | None) -> Tensor:
+    assert gradient is not None  # noqa: S101  (those that move have one)
+    here = local(gradient)
+    return here.coalesce().values() if here.is_sparse else here

@@ -12,9 +12,11 @@ from dcao_client.hooks.cadence import Cadence
 from dcao_client.hooks.observe import to_observation
 from dcao_client.hooks.param_groups import ParamGroups, optimizer_name
 from dcao_client.hooks.ranks import from_talker, is_talker
+from dcao_client.hooks.rollback import LastGood, go_back
 from dcao_client.session import Session
 from dcao_client.spectrum import Probe, ProbeSettings, Spectrum
 from dcao_client.spectrum.batches import count_examples
+from dcao_client.spectrum.budget import Action
 from dcao_client.spectrum.problem import Collective
 from dcao_proto import Bounds, Decision, Hyperparameters, PolicyChoice, RunSpec
 from dcao_proto import Path as WayCome
@@ -67,6 +69,7 @@ class Attachment:
         spectrum: the newest measurement, None before the first.
         tracked: the newest Rayleigh quotient between measurements, a lower bound of ρ for one product; with a budget.
         applied: what the last update used.
+        went_back: whether the last `step` put the run back to an earlier point; the gradients there are void.
         session: the talk with the controller; None on ranks other than 0.
     """
 
@@ -80,15 +83,18 @@ class Attachment:
         *,
         with_gap: bool = True,
         stretch: bool = False,
+        rollback: Callable[[], Any] | None = None,
     ) -> None:
         self.decision: Decision | None = None
         self.spectrum: Spectrum | None = None
         self.tracked: Spectrum | None = None
+        self.went_back = False
         self.session = session
         self.probe = probe
         self._controlled = controlled
         self._with_gap = with_gap
         self._stretch = stretch
+        self._rollback = rollback
         self._probe_data = probe_data
         self._cadence = cadence
         self._examples = 0  # of the largest batch so far
@@ -126,13 +132,30 @@ class Attachment:
             return None
         if self._is_ragged(measured):
             return None
-        self.spectrum = self.probe.measure(measured) if self._with_gap else self.probe.sharpness(measured)
+        spectrum = self.probe.measure(measured) if self._with_gap else self.probe.sharpness(measured)
+        return self._use(spectrum, step, action)
+
+    def diverged(self, detail: str) -> Decision:
+        """Says that training has diverged without measuring it, and does what is decided. A collective of all ranks."""
+        return self._use(Spectrum("diverged", detail=detail), self.steps, "measure")
+
+    def _use(self, spectrum: Spectrum, step: int, action: Action) -> Decision:
+        self.spectrum = spectrum
         self._controlled.measured(self.spectrum.rho)
         self.decision = from_talker(self._decide(self.spectrum) if self.session is not None else None)
         assert self.decision is not None  # noqa: S101  (rank 0 decides)
         self._controlled.set(self.decision)
         self._cadence.probed(step, self.spectrum.seconds, action, self._next_in(step, self.decision))
+        self._keep_or_go_back(step, self.decision)
         return self.decision
+
+    def _keep_or_go_back(self, step: int, decision: Decision) -> None:
+        """Does what `rollback` was given for."""
+        self.went_back = False
+        if self._rollback is not None and decision.action != "continue":
+            self.went_back = go_back(self._rollback)
+        elif isinstance(self._rollback, LastGood) and decision.regime not in ("held", "pending"):
+            self._rollback.healthy(step)
 
     def _next_in(self, step: int, decision: Decision) -> int:
         """As decided; longer in proportion where a small batch is measured whole and nobody set the interval."""
@@ -241,6 +264,7 @@ def attach(
     deadline: float | None = None,
     journal_dir: Path | str | None = None,
     strict: bool = False,
+    rollback: bool | Callable[[], Any] = False,
 ) -> Attachment:
     """Puts a training loop under control.
 
@@ -267,6 +291,8 @@ def attach(
         collective: how ranks are summed over; a sharded (FSDP2) model needs `Ranks(group, timeout)`.
         labels: to find the run by.
         strict: raise instead of falling back; for tests.
+        rollback: what to do when a decision advises it, because the run has diverged. True: keep a healthy state in
+            host memory every 250 steps and put it back; a function: call it, to load a checkpoint of yours.
 
     Raises:
         ValueError: `trust` and the optimizer do not go together; the message says what does.
@@ -306,7 +332,7 @@ def attach(
         model, optimizer, loss, groups, spec,
         run=run, project=project, url=url, overhead=overhead, probe_data=probe_data, probe=probe,
         collective=collective, deadline=deadline, journal_dir=journal_dir, strict=strict,
-        stretch=follows and probe_interval is None,
+        stretch=follows and probe_interval is None, rollback=rollback,
     )  # fmt: skip
 
 
@@ -328,6 +354,7 @@ def control(
     journal_dir: Path | str | None = None,
     strict: bool = False,
     stretch: bool = False,
+    rollback: bool | Callable[[], Any] = False,
 ) -> Attachment:
     """Probe, session and cadence around what is controlled: the part that `attach` and our own optimizers share."""
     session = None
@@ -339,7 +366,14 @@ def control(
     probing = Probe(model, loss, optimizer=optimizer, settings=settings, collective=collective)
     follows = get_policy(spec.policy.name).follows_path
     cadence = Cadence(spec.probe_interval, overhead, lent=WARM_UP_PROBES if follows else 0)
-    return Attachment(probing, controlled, session, cadence, probe_data, with_gap=not follows, stretch=stretch)
+    back = (
+        (LastGood(probing.model, optimizer, controlled) if rollback else None)
+        if isinstance(rollback, bool)
+        else rollback
+    )
+    return Attachment(
+        probing, controlled, session, cadence, probe_data, with_gap=not follows, stretch=stretch, rollback=back
+    )
 
 
 SHARPNESS_SHARE = 0.25  # the full batch moves no result of a law that needs the sharpness only (docs/policies.md)
