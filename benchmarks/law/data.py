@@ -24,18 +24,23 @@ Split = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 @lru_cache(maxsize=1)
-def fashion() -> Split:
-    """Fashion-MNIST, standardised; 30,000 to train on, 2,000 to test."""
+def fashion_whole() -> Split:
+    """Fashion-MNIST, standardised: 60,000 + 10,000 grey images 1×28×28."""
     cached = CACHE / "fashion.npz"  # for machines without the Debian package
     if cached.exists():
         z = np.load(cached)
         x, y, x_test, y_test = (torch.from_numpy(z[name]) for name in ("x", "y", "x_test", "y_test"))
         x, x_test = x.float().div_(255), x_test.float().div_(255)
     else:
-        images = load_fashion_mnist()
-        x, y, x_test, y_test = images.x, images.y, images.x_test, images.y_test
-    x, x_test = ((t[:n] - 0.286) / 0.353 for t, n in ((x, TRAIN_IMAGES), (x_test, TEST_IMAGES)))
-    return x, y[:TRAIN_IMAGES].long(), x_test, y_test[:TEST_IMAGES].long()
+        x, y, x_test, y_test = load_fashion_mnist()
+    return (x - 0.286) / 0.353, y.long(), (x_test - 0.286) / 0.353, y_test.long()
+
+
+@lru_cache(maxsize=1)
+def fashion() -> Split:
+    """The first 30,000 to train on, and 2,000 to test."""
+    x, y, x_test, y_test = fashion_whole()
+    return x[:TRAIN_IMAGES], y[:TRAIN_IMAGES], x_test[:TEST_IMAGES], y_test[:TEST_IMAGES]
 
 
 @lru_cache(maxsize=1)

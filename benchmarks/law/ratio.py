@@ -27,10 +27,10 @@ def constant_rate(workload: Workload, rate: float, seed: int) -> tuple[float, fl
         optimizer.zero_grad()
         loss(model, workload.sample(seed, step, workload.batch)).backward()  # type: ignore[no-untyped-call]
         optimizer.prepare()
-        metric = meter.sketches([optimizer.preconditioner(p, p.grad) for p in parameters if p.grad is not None])
-        meter.saw(meter.sketches([p.grad for p in parameters if p.grad is not None]), metric)
+        metric = meter.flat([optimizer.preconditioner(p, p.grad) for p in parameters if p.grad is not None])
+        meter.saw(meter.flat([p.grad for p in parameters]), metric)
         optimizer.update(rate)
-        meter.came(meter.sketches([optimizer.average(p) for p in parameters]), metric)
+        meter.came(meter.flat([optimizer.average(p) for p in parameters]), metric)
     optimizer.eval()
     return rate * meter.gradients / meter.distance, workload.judge(model)
 

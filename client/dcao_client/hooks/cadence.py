@@ -59,6 +59,10 @@ class Cadence:
             next_in = max(next_in, plan.next_in)
         self._next = step + next_in
 
+    def measure_at(self, step: int) -> None:
+        """The run stands at this step now, earlier than it was: measures there again."""
+        self._next = self._counted = step
+
     def _count(self, budget: Budget, step: int) -> None:
         now = time.perf_counter()
         steps, seconds = step - self._counted, now - self._mark

@@ -7,7 +7,8 @@ r/√G is a learning rate without a tuned number in it (Ivgi et al. 2023, "DoG",
 Mishchenko & Defazio 2023, "Prodigy").
 
 Of large tensors every eighth element stands for all (Prodigy takes every eleventh): x₀ then costs an eighth of a vector
-and both sums an eighth of their time, and what matters is their ratio, of which both are the same sample.
+and both sums an eighth of their time, and what matters is their ratio, of which both are the same sample. The
+samples of all tensors are one flat vector, and both sums come from the device in one transfer a step.
 """
 
 from __future__ import annotations
@@ -35,31 +36,54 @@ class PathMeter:
     """
 
     def __init__(self, parameters: Sequence[Tensor]) -> None:
-        self.distance = 0.0
         self.squares = 0.0  # G
         self.steps = 0
+        self._distance = 0.0
+        self._came: Tensor | None = None  # r² of the last step, still on the device
         self._known: list[int] = []
         self.strides: list[int] = []
-        self.origin: list[Tensor] = []
+        self._sizes: list[int] = []
+        self._origin = torch.empty(0)
+        self._counts = torch.empty(0)  # elements that each sample stands for
         self._groups: list[tuple[Any, torch.device]] = []
         self.cover(parameters)
 
     def cover(self, parameters: Sequence[Tensor]) -> None:
         """Measures these from now on: new ones start where they are, those that are gone no longer count."""
-        if [id(p) for p in parameters] == self._known:
+        known = [id(p) for p in parameters]
+        if known == self._known:
             return
-        old = dict(zip(self._known, self.origin, strict=True))
-        self._known = [id(p) for p in parameters]
+        kept = torch.split(self._origin, self._sizes) if self._known else ()
+        old = dict(zip(self._known, kept, strict=True))
+        self._known = known
         self.strides = [1 if local(p).numel() <= WHOLE else STRIDE for p in parameters]
-        self.origin = [
-            old[id(p)] if id(p) in old else sketch(p, stride).clone()
+        device = local(parameters[0]).device
+        samples = [
+            old.get(id(p), sketch(p, stride).to(device, torch.float32))
             for p, stride in zip(parameters, self.strides, strict=True)
         ]
+        self._sizes = [sample.numel() for sample in samples]
+        self._origin = torch.cat(samples)
+        self._counts = torch.cat(
+            [torch.full((size,), float(n), device=device) for size, n in zip(self._sizes, self.strides, strict=True)]
+        )
         self._groups = _shard_groups(parameters)
 
-    def sketches(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Of one tensor a parameter, in their order."""
-        return [sketch(t, stride) for t, stride in zip(tensors, self.strides, strict=True)]
+    def flat(self, tensors: Sequence[Tensor | None]) -> Tensor:
+        """The sketches of one tensor a parameter, in their order, as one float32 vector; None counts as zero."""
+        found = [
+            self._origin.new_zeros(size) if t is None else sketch(t, stride).to(self._origin)
+            for t, stride, size in zip(tensors, self.strides, self._sizes, strict=True)
+        ]
+        return torch.cat(found)
+
+    @property
+    def distance(self) -> float:
+        """r."""
+        if self._came is not None:
+            (came,) = self._fetch(self._came)
+            self._take(came)
+        return self._distance
 
     @property
     def gradients(self) -> float:
@@ -71,64 +95,62 @@ class PathMeter:
         """r/√G; 0 before both are known."""
         return self.distance / self.gradients if self.squares > 0 else 0.0
 
-    def saw(self, gradients: Sequence[Tensor | None], metric: Sequence[Tensor] | None, scale: float = 1.0) -> None:
-        """Adds a step's gradients to G; a step with a gradient that is not finite does not count.
+    def saw(self, gradients: Tensor, metric: Tensor | None, *, scale: float = 1.0, whole: Tensor | None = None) -> bool:
+        """Adds a step's gradients to G.
 
         Args:
-            gradients: sketches, as `sketch` gives them; None where a parameter had none.
-            metric: sketches of P; None for P = 1.
+            gradients: as `flat` gives them.
+            metric: P, likewise; None for P = 1.
             scale: what the gradients were multiplied with (loss scaling).
+            whole: a number on the device that is finite if all gradients are, not only the sketched ones.
+
+        Returns:
+            Whether they were finite, on every rank; a step that is not does not count.
         """
-        terms = []
-        for i, (g, stride) in enumerate(zip(gradients, self.strides, strict=True)):
-            if g is not None:
-                g = g.float()
-                terms.append(stride * (torch.dot(g, g) if metric is None else torch.dot(g, g / metric[i])))
-        found = self._sum(terms) / scale**2
-        if math.isfinite(found):
-            self.squares += found
-            self.steps += 1
+        weighted = self._counts * gradients
+        found = torch.dot(weighted, gradients if metric is None else gradients / metric)
+        asked = [found, found if whole is None else whole, found if self._came is None else self._came]
+        squares, checked, came = self._fetch(*asked)
+        if self._came is not None:
+            self._take(came)
+        if not (math.isfinite(squares) and math.isfinite(checked)):
+            return False
+        self.squares += squares / scale**2
+        self.steps += 1
+        return True
 
-    def came(self, points: Sequence[Tensor], metric: Sequence[Tensor] | None) -> None:
-        """Takes note of where the run is: sketches of the weights, or of their average."""
-        terms = []
-        for i, (x, x0, stride) in enumerate(zip(points, self.origin, self.strides, strict=True)):
-            way = x.float() - x0.float()
-            terms.append(stride * torch.dot(way, way if metric is None else way * metric[i]))
-        found = self._sum(terms)
-        if math.isfinite(found):
-            self.distance = max(self.distance, math.sqrt(max(found, 0.0)))
+    def came(self, points: Tensor, metric: Tensor | None) -> None:
+        """Takes note of where the run is: the weights, or their average, as `flat` gives them."""
+        way = points - self._origin
+        self._came = torch.dot(self._counts * way, way if metric is None else way * metric)
 
-    def start(self, rate: float | None, metric: Sequence[Tensor] | None) -> None:
+    def start(self, rate: float | None, metric: Tensor | None) -> None:
         """r before the first step: such that r/√G is this rate; a small share of the weights' length without one."""
         if rate is not None and self.squares > 0:
-            self.distance = max(self.distance, rate * self.gradients)
+            self._distance = max(self._distance, rate * self.gradients)
             return
-        lengths = [
-            stride * torch.dot(x.float(), x.float() if metric is None else x.float() * metric[i])
-            for i, (x, stride) in enumerate(zip(self.origin, self.strides, strict=True))
-        ]
-        self.distance = max(self.distance, FIRST_DISTANCE * (1.0 + math.sqrt(self._sum(lengths))))
+        x = self._origin
+        (length,) = self._fetch(torch.dot(self._counts * x, x if metric is None else x * metric))
+        self._distance = max(self._distance, FIRST_DISTANCE * (1.0 + math.sqrt(max(length, 0.0))))
 
-    def _sum(self, terms: Sequence[Tensor]) -> float:
-        """One number out of all, in float64, and one transfer from the device."""
-        if not terms:
-            return 0.0
-        total = torch.stack([t.reshape(()).to(terms[0].device) for t in terms]).cpu().double().sum()
+    def _take(self, came: float) -> None:
+        self._came = None
+        if math.isfinite(came):
+            self._distance = max(self._distance, math.sqrt(max(came, 0.0)))
+
+    def _fetch(self, *numbers: Tensor) -> list[float]:
+        """Numbers from the device, summed over the ranks that hold parts, in one transfer."""
+        stacked = torch.stack([n.reshape(()).float() for n in numbers])
         for group, device in self._groups:
-            moved = total.to(device)
-            dist.all_reduce(moved, group=group)
-            total = moved.cpu()
-        return float(total)
+            stacked = stacked.to(device)
+            dist.all_reduce(stacked, group=group)
+        return [float(n) for n in stacked.tolist()]
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint, per rank when the parameters are sharded."""
         return {
-            "distance": self.distance,
-            "squares": self.squares,
-            "steps": self.steps,
-            "origin": [x.clone() for x in self.origin],
-        }
+            "distance": self.distance, "squares": self.squares, "steps": self.steps, "origin": self._origin.clone(),
+        }  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from a checkpoint.
@@ -136,15 +158,14 @@ class PathMeter:
         Raises:
             ValueError: the checkpoint is of other parameters.
         """
-        lengths = [x.numel() for x in state["origin"]]
-        if lengths != [x.numel() for x in self.origin]:
+        if state["origin"].numel() != self._origin.numel():
             raise ValueError(
-                "expected the checkpoint of a path over the same parameters; got other sizes: build the optimizer on "
-                "the model that was saved, or start a new path by leaving the checkpoint's out"
+                f"expected the checkpoint of a path over {self._origin.numel()} sampled elements, got one over "
+                f"{state['origin'].numel()}: build the optimizer on the model that was saved"
             )
-        self.distance, self.squares = float(state["distance"]), float(state["squares"])
+        self._distance, self.squares, self._came = float(state["distance"]), float(state["squares"]), None
         self.steps = int(state["steps"])
-        self.origin = [saved.to(x) for saved, x in zip(state["origin"], self.origin, strict=True)]
+        self._origin = state["origin"].to(self._origin, copy=True)
 
 
 def sketch(tensor: Tensor, stride: int) -> Tensor:
@@ -152,16 +173,9 @@ def sketch(tensor: Tensor, stride: int) -> Tensor:
     here = local(tensor.detach())
     if here.is_sparse:
         here = here.to_dense()
+    if torch.is_complex(here):
+        here = torch.view_as_real(here)
     return here.reshape(-1)[::stride]
-
-
-def everywhere(holds: bool, parameters: Sequence[Tensor]) -> bool:
-    """Whether it holds on every rank that has a part of these parameters."""
-    for group, device in _shard_groups(parameters):
-        told = torch.tensor(float(holds), device=device)
-        dist.all_reduce(told, op=dist.ReduceOp.MIN, group=group)
-        holds = bool(told.item())
-    return holds
 
 
 def _shard_groups(parameters: Sequence[Tensor]) -> list[tuple[Any, torch.device]]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dcao_client.hooks.batch_norm import BATCHES, retake, with_statistics
-from dcao_client.hooks.path_meter import PathMeter, everywhere, sketch
+from dcao_client.hooks.path_meter import PathMeter
 from dcao_client.hooks.point_watch import watch
 from dcao_client.hooks.schedule_free import AVERAGING, Form, ScheduleFree
 from dcao_client.hooks.torch_loop import PATH_INTERVAL, Loss, control
@@ -60,7 +60,7 @@ class PathOptimizer(ScheduleFree):
         ScheduleFree.__init__(self, chosen, form=form, averaging=averaging, weight_decay=weight_decay)
         self._model, self._loss = model, loss
         self._meter: PathMeter | None = None
-        self._metric: list[Tensor] | None = None
+        self._metric: Tensor | None = None
         self._decision: Decision | None = None
         self._normalised = bool(with_statistics(unwrap(model)))
         self._recent: deque[Any] = deque(maxlen=BATCHES)
@@ -101,7 +101,7 @@ class PathOptimizer(ScheduleFree):
         moving = self.moving()
         if not moving:
             return value
-        if not self._finite(moving):
+        if not self._see(moving):
             self._void += 1
             if self._void >= MOST_VOID:
                 self._void = 0
@@ -109,7 +109,6 @@ class PathOptimizer(ScheduleFree):
             return value
         self._void, self.control.went_back = 0, False
         self.prepare()
-        self._see(moving)
         self._measure(batch)
         if not self.control.went_back:
             self._move(moving)
@@ -117,30 +116,30 @@ class PathOptimizer(ScheduleFree):
 
     # -- one step -----------------------------------------------------------------------------------------------------
 
-    def _finite(self, moving: list[Tensor]) -> bool:
-        """Whether the gradients are numbers. A step along others would end the run; it is left out, and said once."""
+    def _see(self, moving: list[Tensor]) -> bool:
+        """Takes the gradients into √G, in the metric of the coming step.
+
+        Returns:
+            Whether they are numbers. A step along others would end the run; it is left out, and said once.
+        """
+        if self._meter is None:
+            self._meter = PathMeter(moving)
+        meter = self._meter
+        meter.cover(moving)
+        gradients = meter.flat([p.grad for p in moving])
+        if self.preconditioned:
+            v = meter.flat([self.state.get(p, {}).get("exp_avg_sq") for p in moving])
+            v.mul_(self.beta2).addcmul_(gradients, gradients, value=1.0 - self.beta2)
+            self._metric = v.div_(1.0 - self.beta2 ** (self.updates + 1)).sqrt_().add_(self.eps)
         lengths = torch._foreach_norm([_dense_local(p.grad) for p in moving])
-        if everywhere(bool(torch.stack([length.float() for length in lengths]).isfinite().all()), moving):
+        whole = torch.stack([length.float().to(gradients.device) for length in lengths]).sum()
+        if meter.saw(gradients, self._metric, whole=whole):
             return True
         self.say(
             "finite",
             "DCAO: a gradient is not finite; the step is left out. If this goes on, the loss or the data is at fault",
         )
         return False
-
-    def _see(self, moving: list[Tensor]) -> None:
-        """Takes the gradients into √G."""
-        if self._meter is None:
-            self._meter = PathMeter(moving)
-        meter = self._meter
-        meter.cover(moving)
-        if self.preconditioned:
-            correction = 1.0 - self.beta2**self.updates
-            moments = meter.sketches([self.state[p]["exp_avg_sq"] for p in moving])
-            self._metric = [(v.float() / correction).sqrt_().add_(self.eps) for v in moments]
-        meter.saw(
-            [sketch(p.grad, s) for p, s in zip(moving, meter.strides, strict=True) if p.grad is not None], self._metric
-        )
 
     def _measure(self, batch: Any) -> None:
         if batch is None:
@@ -168,7 +167,8 @@ class PathOptimizer(ScheduleFree):
         self.applied = base.model_copy(update={"lr": min(used, MAX_LR)})
         self.update(rate)
         self.steps += 1
-        self._meter.came(self._meter.sketches([self.average(p) for p in moving]), self._metric)
+        y, z = (self._meter.flat(point) for point in (moving, [self.state[p]["z"] for p in moving]))
+        self._meter.came(torch.lerp(y, z, 1.0 - 1.0 / self.averaging), self._metric)
         self._metric = None
 
     def _share(self) -> float:

@@ -154,6 +154,8 @@ class Attachment:
         self.went_back = False
         if self._rollback is not None and decision.action != "continue":
             self.went_back = go_back(self._rollback)
+            if self.went_back:
+                self._cadence.measure_at(self.steps)
         elif isinstance(self._rollback, LastGood) and decision.regime not in ("held", "pending"):
             self._rollback.healthy(step)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -31,7 +32,7 @@ class UserPath:
     def __init__(self, optimizer: Optimizer) -> None:
         self._optimizer = optimizer
         self._how = rule(optimizer)
-        self._metric: list[Tensor] | None = None
+        self._metric: Tensor | None = None
         self.meter = PathMeter(self._parameters())
         self.shape = Shape()
         self.level = 0.0  # of the last update, as it was used
@@ -50,13 +51,9 @@ class UserPath:
         """
         parameters = self._parameters()
         self.meter.cover(parameters)
-        moving = [p for p in parameters if p.grad is not None]
-        self._metric = None if self._how is None else self._sketched_metric(parameters)
-        gradients = [
-            None if p.grad is None else sketch(p.grad, stride)
-            for p, stride in zip(parameters, self.meter.strides, strict=True)
-        ]
-        self.meter.saw(gradients, self._metric, self._loss_scale())
+        moving = any(p.grad is not None for p in parameters)
+        self._metric = None if self._how is None else self._flat_metric(parameters)
+        self.meter.saw(self.meter.flat([p.grad for p in parameters]), self._metric, scale=self._loss_scale())
         self._shape_now = self.shape.follow(lr)
         if not moving or self.meter.squares <= 0:
             return 0.0
@@ -74,7 +71,7 @@ class UserPath:
             share: the rate in use over the one that was pushed for, in (0, 1]: growth goes on from what was used.
         """
         self.level *= share
-        self.meter.came(self.meter.sketches(self._parameters()), self._metric)
+        self.meter.came(self.meter.flat(self._parameters()), self._metric)
         self._metric = None
 
     def base(self, lr: float) -> float:
@@ -94,23 +91,23 @@ class UserPath:
         scale = getattr(self._optimizer, "grad_scale", None)
         return float(scale) if scale is not None else 1.0
 
-    def _sketched_metric(self, parameters: list[nn.Parameter]) -> list[Tensor]:
+    def _flat_metric(self, parameters: list[nn.Parameter]) -> Tensor:
+        """P on the meter's sketch: every rule works entry by entry, so a sketch of its input will do."""
+        assert self._how is not None  # noqa: S101  (the caller looked)
         groups = {id(p): group for group in self._optimizer.param_groups for p in group["params"]}
+        whole = callable(getattr(type(self._optimizer), "preconditioner", None))  # such a one knows whole tensors only
         found = []
         for parameter, stride in zip(parameters, self.meter.strides, strict=True):
             group = groups[id(parameter)]
-            state = {
-                name: sketch(value, stride) if _is_like(value, parameter) else value
-                for name, value in self._optimizer.state.get(parameter, {}).items()
-            }
-            gradient = parameter.grad if parameter.grad is not None else parameter.detach() * 0.0
-            assert self._how is not None  # noqa: S101  (the caller looked)
-            if callable(getattr(type(self._optimizer), "preconditioner", None)):  # knows whole tensors only
+            state = self._optimizer.state.get(parameter, {})
+            gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
+            if whole:
                 P = sketch(self._how(parameter, state, group, gradient.double()), stride)
             else:
+                state = {n: sketch(v, stride) if _is_like(v, parameter) else v for n, v in state.items()}
                 P = self._how(parameter, state, group, sketch(gradient, stride).double())
             found.append((P / bias(state, group)).float())
-        return found
+        return torch.cat(found)
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint."""
