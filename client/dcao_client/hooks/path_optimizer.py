@@ -128,11 +128,11 @@ class PathOptimizer(ScheduleFree):
         meter.cover(moving)
         gradients = meter.flat([p.grad for p in moving])
         if self.preconditioned:
-            v = meter.flat([self.state.get(p, {}).get("exp_avg_sq") for p in moving])
+            v = meter.flat([self.state.get(p, {}).get("exp_avg_sq") for p in moving], lasting="v")
             v.mul_(self.beta2).addcmul_(gradients, gradients, value=1.0 - self.beta2)
             self._metric = v.div_(1.0 - self.beta2 ** (self.updates + 1)).sqrt_().add_(self.eps)
         lengths = torch._foreach_norm([_dense_local(p.grad) for p in moving])
-        whole = torch.stack([length.float().to(gradients.device) for length in lengths]).sum()
+        whole = torch.stack([length.to(gradients) for length in lengths]).sum()
         if meter.saw(gradients, self._metric, whole=whole):
             return True
         self.say(
@@ -167,7 +167,8 @@ class PathOptimizer(ScheduleFree):
         self.applied = base.model_copy(update={"lr": min(used, MAX_LR)})
         self.update(rate)
         self.steps += 1
-        y, z = (self._meter.flat(point) for point in (moving, [self.state[p]["z"] for p in moving]))
+        y = self._meter.flat(moving, lasting="y")
+        z = self._meter.flat([self.state[p]["z"] for p in moving], lasting="z")
         self._meter.came(torch.lerp(y, z, 1.0 - 1.0 / self.averaging), self._metric)
         self._metric = None
 

@@ -71,7 +71,7 @@ class UserPath:
             share: the rate in use over the one that was pushed for, in (0, 1]: growth goes on from what was used.
         """
         self.level *= share
-        self.meter.came(self.meter.flat(self._parameters()), self._metric)
+        self.meter.came(self.meter.flat(self._parameters(), lasting="weights"), self._metric)
         self._metric = None
 
     def base(self, lr: float) -> float:
