@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -40,12 +41,25 @@ class Trained:
 
 @dataclass(frozen=True)
 class Method:
-    """A name, whether it needs a rate, and how it is set up: (model, rate, steps, options) → what trains."""
+    """How a name trains.
+
+    Attributes:
+        make: (model, rate, steps, options) → what trains.
+        tuned: it needs a rate.
+        package, module: what it is installed and imported as; None: nothing beside torch and ours.
+        revision: raised when `make` changes what a run ends at, so that a file goes on with what is now.
+    """
 
     name: str
     make: Callable[[nn.Module, float, int, dict[str, Any]], Trained]
     tuned: bool = False
     package: str | None = None
+    module: str | None = None
+    revision: int = 1
+
+    def installed(self) -> bool:
+        """Whether it can run here."""
+        return self.module is None or importlib.util.find_spec(self.module) is not None
 
 
 def ours(form: str, **fixed: Any) -> Callable[[nn.Module, float, int, dict[str, Any]], Trained]:
@@ -92,11 +106,8 @@ def cosine(kind: str, trust: str | None = None) -> Callable[[nn.Module, float, i
     return make
 
 
-def schedule_free(model: nn.Module, _: float, steps: int, __: dict[str, Any]) -> Trained:
-    """AdamWScheduleFree at its authors' rate .0025, warm-up over 5 %; batch-norm statistics taken at x, as they say."""
-    from schedulefree import AdamWScheduleFree
-
-    optimizer = AdamWScheduleFree(model.parameters(), lr=0.0025, warmup_steps=int(WARM_UP * steps))
+def averaging_peer(model: nn.Module, optimizer: Any) -> Trained:
+    """A peer that trains at one point and is used at another; batch-norm statistics are taken there, as for ours."""
     optimizer.train()
     recent: list[Any] = []
 
@@ -113,11 +124,19 @@ def schedule_free(model: nn.Module, _: float, steps: int, __: dict[str, Any]) ->
     return Trained(optimizer, step, use, optimizer.train)
 
 
+def schedule_free(model: nn.Module, _: float, steps: int, __: dict[str, Any]) -> Trained:
+    """AdamWScheduleFree at its authors' rate .0025, warm-up over 5 %."""
+    from schedulefree import AdamWScheduleFree
+
+    optimizer = AdamWScheduleFree(model.parameters(), lr=0.0025, warmup_steps=int(WARM_UP * steps))
+    return averaging_peer(model, optimizer)
+
+
 def prodigy(model: nn.Module, _: float, steps: int, __: dict[str, Any]) -> Trained:
-    """Prodigy at lr 1 under a cosine, as its authors advise."""
+    """Prodigy as it comes, lr 1, under a cosine, as its authors advise."""
     from prodigyopt import Prodigy
 
-    optimizer = Prodigy(model.parameters(), lr=1.0, safeguard_warmup=True, use_bias_correction=True)
+    optimizer = Prodigy(model.parameters(), lr=1.0)
     schedule = CosineAnnealingLR(optimizer, steps)
 
     def step(_: Any) -> None:
@@ -128,16 +147,17 @@ def prodigy(model: nn.Module, _: float, steps: int, __: dict[str, Any]) -> Train
 
 
 def prodigy_schedule_free(model: nn.Module, _: float, __: int, ___: dict[str, Any]) -> Trained:
-    """Prodigy's estimate with schedule-free averaging."""
+    """Prodigy's estimate with schedule-free averaging, as it comes."""
     from prodigyplus import ProdigyPlusScheduleFree
 
-    optimizer = ProdigyPlusScheduleFree(model.parameters())
-    optimizer.train()
-    return Trained(optimizer, lambda _: optimizer.step() and None, optimizer.eval, optimizer.train)
+    return averaging_peer(model, ProdigyPlusScheduleFree(model.parameters()))
 
 
 def dog(layered: bool) -> Callable[[nn.Module, float, int, dict[str, Any]], Trained]:
-    """DoG or LDoG with polynomial averaging, at their authors' defaults."""
+    """DoG or LDoG with polynomial averaging.
+
+    Their authors' default r_ε is 10⁻⁶; 10⁻⁴ is what they advise where the rate takes too long to rise.
+    """
 
     def make(model: nn.Module, _: float, __: int, ___: dict[str, Any]) -> Trained:
         from dog import DoG, LDoG, PolynomialDecayAverager
@@ -196,10 +216,16 @@ METHODS = {
         Method("adamw-auto", cosine("adamw", "auto"), tuned=True),
         Method("sgd-guard", cosine("sgd", "guard"), tuned=True),
         Method("adamw-guard", cosine("adamw", "guard"), tuned=True),
-        Method("schedule-free", schedule_free, package="schedulefree"),
-        Method("prodigy", prodigy, package="prodigyopt"),
-        Method("prodigy-schedule-free", prodigy_schedule_free, package="prodigy-plus-schedule-free"),
-        Method("dog", dog(False), package="dog-optimizer"),
-        Method("ldog", dog(True), package="dog-optimizer"),
+        Method("schedule-free", schedule_free, package="schedulefree", module="schedulefree"),
+        Method("prodigy", prodigy, package="prodigyopt", module="prodigyopt", revision=2),
+        Method(
+            "prodigy-schedule-free",
+            prodigy_schedule_free,
+            package="prodigy-plus-schedule-free",
+            module="prodigyplus",
+            revision=2,
+        ),
+        Method("dog", dog(False), package="dog-optimizer", module="dog"),
+        Method("ldog", dog(True), package="dog-optimizer", module="dog"),
     )
 }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import multiprocessing
 import os
 import platform
+import subprocess
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -34,7 +36,30 @@ class Run:
     options: dict[str, float] = field(default_factory=dict)
 
     def key(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True)
+        """What is looked for in a file before training. A method that was changed since is another one."""
+        revision = METHODS[self.method].revision
+        return json.dumps({**asdict(self), **({"revision": revision} if revision > 1 else {})}, sort_keys=True)
+
+
+class CpuMeter:
+    """CPU seconds of training without looks, and of our part in it; other processes disturb them little."""
+
+    def __init__(self, control: Any) -> None:
+        self.training = self.control = 0.0
+        if control is not None:
+            self._original, control.step = control.step, self._timed
+
+    def _timed(self, *args: Any) -> Any:
+        started = time.process_time()
+        try:
+            return self._original(*args)
+        finally:
+            self.control += time.process_time() - started
+
+    @property
+    def share(self) -> float:
+        """Probes, decisions and the search for a kind of product, over the training without them."""
+        return self.control / max(self.training - self.control, 1e-9)
 
 
 def train(run: Run) -> dict[str, Any]:
@@ -47,13 +72,16 @@ def train(run: Run) -> dict[str, Any]:
     made = method.make(model, run.rate, steps, dict(run.options))
     looks: list[tuple[int, float]] = []
     probed = 0.0
+    meter = CpuMeter(made.control)
     for step in range(steps):
         sample = workload.sample(run.seed, step, batch, run.noise)
+        began = time.process_time()
         seen = None if made.control is None else made.control.decision
         made.before(sample)
         made.optimizer.zero_grad()
         loss(model, sample).backward()  # type: ignore[no-untyped-call]
         made.step(sample)
+        meter.training += time.process_time() - began
         probed += _gradients(made, seen, batch)
         if (step + 1) % max(steps // LOOKS, 1) == 0 or step + 1 == steps:
             made.use()
@@ -62,9 +90,27 @@ def train(run: Run) -> dict[str, Any]:
             looks.append((step + 1, value if math.isfinite(value) else (99.0 if workload.lower_is_better else 0.0)))
     return {
         **asdict(run), "batch": batch, "steps": steps, "key": run.key(), "final": looks[-1][1], "looks": looks,
-        "probe_share": probed / steps, "seconds": round(time.perf_counter() - started, 2),
-        "torch": torch.__version__, "machine": platform.machine(),
+        "probe_share": probed / steps, "cpu_share": meter.share, "matvec": _kind(made),
+        "seconds": round(time.perf_counter() - started, 2), **environment(),
     }  # fmt: skip
+
+
+@functools.lru_cache(maxsize=1)
+def environment() -> dict[str, str]:
+    """Where a record was made. `commit` ends in + where files differ from it."""
+    told = subprocess.run(
+        ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
+        cwd=Path(__file__).parent, capture_output=True, text=True,
+    )  # fmt: skip
+    return {
+        "commit": told.stdout.strip(), "torch": torch.__version__, "python": platform.python_version(),
+        "machine": platform.machine(),
+    }  # fmt: skip
+
+
+def _kind(made: Trained) -> str | None:
+    spectrum = None if made.control is None else made.control.spectrum
+    return None if spectrum is None else spectrum.matvec
 
 
 def _gradients(made: Trained, before: Any, batch: int) -> float:
@@ -84,13 +130,20 @@ def _train_quietly(run: Run) -> dict[str, Any]:
 
 
 def run_all(runs: Iterable[Run], out: Path, jobs: int, until: float = math.inf) -> None:
-    """Trains what the file does not hold yet, one line a run."""
+    """Trains what the file does not hold yet, one line a run. A peer that is not installed is named and left out."""
     out.parent.mkdir(parents=True, exist_ok=True)
     done = {record["key"] for record in read(out) if "error" not in record}
     todo = [run for run in runs if run.key() not in done]
+    missing = {METHODS[run.method].package for run in todo if not METHODS[run.method].installed()}
+    for package in sorted(filter(None, missing)):
+        print(f"left out: {package} is not installed; pip install --no-deps {package}", flush=True)
+    todo = [run for run in todo if METHODS[run.method].installed()]
     print(f"{len(done)} recorded, {len(todo)} to train", flush=True)
+    if not todo:
+        return
     os.environ["OMP_NUM_THREADS"] = "1"
     started = time.time()
+    _end_line(out)
     with multiprocessing.get_context("spawn").Pool(jobs) as pool, out.open("a") as file:
         for n, record in enumerate(pool.imap_unordered(_train_quietly, todo), 1):
             file.write(json.dumps(record) + "\n")
@@ -105,8 +158,28 @@ def run_all(runs: Iterable[Run], out: Path, jobs: int, until: float = math.inf) 
                 return
 
 
+def _end_line(out: Path) -> None:
+    """A record that was cut short keeps its line to itself."""
+    if out.exists() and not out.read_bytes().endswith(b"\n"):
+        with out.open("a") as file:
+            file.write("\n")
+
+
 def read(out: Path) -> list[dict[str, Any]]:
-    """The records of a file; none if there is no file."""
-    if not out.exists():
-        return []
-    return [json.loads(line) for line in out.read_text().splitlines() if line.strip()]
+    """The records of a file, none if there is no file: of each run the newest, and no failure that was made good.
+
+    A line that was cut short when a run was killed, and records of a method as it was before it changed, are left out.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for line in out.read_text().splitlines() if out.exists() else []:
+        try:
+            record = json.loads(line)
+            identity = json.loads(record["key"])
+        except (ValueError, KeyError, TypeError):
+            continue
+        method = METHODS.get(record["method"])
+        if method is None or identity.get("revision", 1) != method.revision:
+            continue
+        if "error" not in record or "error" in found.get(record["key"], {"error": ""}):
+            found[record["key"]] = record
+    return list(found.values())

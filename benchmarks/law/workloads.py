@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from benchmarks.law import data, models
+from benchmarks.law import data, minilm, models
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -24,6 +24,7 @@ class Workload:
         sgd, adamw: centres of the rate grids, from seeds 0–2; five rates, a factor of two apart, lie around them. None:
             not used there.
         named: named in advance, and not trained with our method before the law was frozen.
+        slow: more than a minute a run; left out unless it is asked for by name, as those named in advance are.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Workload:
     sgd: float | None = None
     lower_is_better: bool = False
     named: bool = False
+    slow: bool = False
 
     def sample(self, seed: int, step: int, size: int, noise: float = 0.0) -> Batch:
         """The batch of a step: the same for every method. `noise`: share of labels drawn anew."""
@@ -97,6 +99,7 @@ WORKLOADS = {
         Workload("post-lm", _lm(True), data.text, 32, 500, adamw=0.0048, lower_is_better=True),
         Workload("pre-lm", _lm(False), data.text, 32, 500, adamw=0.0034, lower_is_better=True),
         Workload("lstm", models.ByteLSTM, data.text, 32, 400, adamw=0.012, lower_is_better=True, named=True),
+        Workload("minilm", minilm.minilm, minilm.news, 16, 60, adamw=1e-4, slow=True),
         Workload("mixer", models.Mixer, data.patches, 64, 400, adamw=0.0048, named=True),
     )
 }
