@@ -1,19 +1,23 @@
 """The journal: decisions that the controller has not seen, one JSON line each, behind a header that names the run.
 
-It survives the process. `dcao sync FILE` sends it later; sending twice does no harm.
+It is the queue of what is to be delivered, and it survives the process: `dcao sync FILE` sends it later; sending twice
+does no harm.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from io import FileIO
 from pathlib import Path
-from typing import IO
 
 from pydantic import Field, ValidationError
 
 from dcao_client.errors import DcaoError
+from dcao_client.once import Once
 from dcao_proto import JournalEntry, RunSpec
 from dcao_proto.message import Count, Message, Name
 
-MAX_BYTES = 64 * 1024 * 1024  # some 40,000 decisions: more than a week of probes every 10 s
+MAX_BYTES = 256 * 1024 * 1024  # some 150,000 decisions
+MAX_LINE = 1024 * 1024  # bytes; an entry has some 2 KB
+MAX_FILES = 10_000  # journals of one run that may lie beside each other
 
 
 class JournalHeader(Message):
@@ -28,63 +32,172 @@ class JournalHeader(Message):
 class Journal:
     """Appends entries to a file that is created with the first one. Full or unwritable, it counts what it lost.
 
+    No method raises: training does not care whether the disk is full.
+
     Args:
-        directory: of the journals; the file is `<project>/<run>.jsonl`, numbered if an older one is still there.
+        directory: of the journals; the file is `<project>/<run><suffix>.jsonl`, numbered if an older one is still
+            there. None: nothing is kept.
         header: what the file is about.
+        once: says the first time that something could not be kept.
+        max_bytes: largest file.
+        suffix: tells several files of one run apart.
     """
 
-    def __init__(self, directory: Path, header: JournalHeader, *, max_bytes: int = MAX_BYTES) -> None:
-        self._directory = directory / header.project
+    def __init__(
+        self, directory: Path | None, header: JournalHeader, once: Once, *, max_bytes: int = MAX_BYTES, suffix: str = ""
+    ) -> None:
+        self._directory = None if directory is None else directory / header.project
         self._header = header
+        self._once = once
         self._max_bytes = max_bytes
-        self._file: IO[bytes] | None = None
+        self._suffix = suffix
+        self._file: FileIO | None = None
+        self._end = 0  # bytes that are whole lines
+        self._before: JournalEntry | None = None
         self.path: Path | None = None
         self.lost = 0
-        self._empty = True
 
-    def append(self, entry: JournalEntry) -> None:
-        """Writes one entry through to the operating system; never raises."""
+    def append(self, entry: JournalEntry) -> int | None:
+        """Writes one entry through to the operating system; its offset in the file, or None if it could not be kept."""
+        if self._directory is None:
+            return None
         try:
-            file = self._file or self._create()
-            if file.tell() > self._max_bytes:
-                self.lost += 1
-                return
-            if not self._empty:  # the token of the first observation says where the journal begins; one is enough
-                bare = entry.observation.model_copy(update={"state": None, "version": None})
-                entry = JournalEntry.model_construct(observation=bare, decision=entry.decision)
-            file.write(entry.wire_json() + b"\n")
-            self._empty = False
-            file.flush()
-        except OSError:
-            self.lost += 1
+            return self._append(entry)
+        except OSError as error:
+            self._lose("journal", f"cannot be written: {error.strerror or type(error).__name__}")
+        except Exception as error:  # noqa: BLE001  (whatever it is, it is no reason to stop training)
+            self._lose("journal", f"cannot be written: {type(error).__name__}")
+        return None
 
-    def _create(self) -> IO[bytes]:
+    def _append(self, entry: JournalEntry) -> int | None:
+        if self._file is None:
+            self._create()
+        # The token that follows from the line before is left out: it is most of a line.
+        bare = without_token(entry) if _follows(entry, self._before) else entry
+        line = bare.wire_json() + b"\n"
+        if self._end + len(line) > self._max_bytes:
+            self._lose("full", f"has reached its {self._max_bytes >> 20} MiB (DCAO_JOURNAL_MAX_MIB)")
+            return None
+        start = self._end
+        self._write(line)
+        self._before = entry
+        return start
+
+    def _lose(self, kind: str, why: str) -> None:
+        self.lost += 1
+        where = self.path or self._directory
+        self._once.warn(f"lost:{kind}", "the journal %s %s; decisions that it lacks cannot be sent later", where, why)
+
+    def _write(self, line: bytes) -> None:
+        assert self._file is not None  # noqa: S101  (the caller created it)
+        try:
+            rest = memoryview(line)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except BaseException:
+            self._file.truncate(self._end)  # no half line in the middle
+            self._file.seek(self._end)
+            raise
+        self._end += len(line)
+
+    def _create(self) -> None:
+        assert self._directory is not None  # noqa: S101  (the caller looked)
         self._directory.mkdir(parents=True, exist_ok=True)
-        number = 0
-        while True:
-            name = self._header.run + (f".{number}" if number else "") + ".jsonl"
+        for number in range(MAX_FILES):
+            path = self._directory / f"{self._header.run}{self._suffix}{f'.{number}' if number else ''}.jsonl"
             try:
-                self._file = (self._directory / name).open("xb")
+                self._file = FileIO(path, "xb")
                 break
             except FileExistsError:  # what an earlier process left is not ours to change
-                number += 1
-        self.path = self._directory / name
-        self._file.write(self._header.wire_json() + b"\n")
-        self._empty = True
-        return self._file
+                continue
+        else:
+            raise OSError(None, f"{MAX_FILES} journals of this run are there already")
+        self.path, self._end, self._before = path, 0, None
+        self._write(self._header.wire_json() + b"\n")
+
+    def entries(self, offset: int, count: int, before: JournalEntry | None) -> tuple[list[JournalEntry], int]:
+        """Up to so many entries from an offset on, with their tokens, and the offset behind them.
+
+        Args:
+            offset: as `append` gave it.
+            count: most entries.
+            before: the entry that was written just before `offset`.
+
+        Raises:
+            OSError, DcaoError: the file is gone or damaged.
+        """
+        if self.path is None:
+            raise DcaoError("there is no journal")
+        found: list[JournalEntry] = []
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            while len(found) < count and (line := file.readline(MAX_LINE)):
+                found.append(with_token(_entry(line, self.path, f"byte {offset}"), before))
+                before = found[-1]
+                offset += len(line)
+        return found, offset
 
     def discard(self) -> None:
         """Removes the file: the controller has everything."""
+        path = self.path
+        self.set_down()
+        try:
+            if path is not None:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            self._once.warn("discard", "the journal %s was sent but cannot be removed: %s", path, error.strerror)
+
+    def set_down(self) -> None:
+        """Keeps the file as it is; what comes next goes into another."""
         self.close()
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
-            self.path = None
+        self.path = None
 
     def close(self) -> None:
         """Closes the file and keeps it."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        try:
+            if file is not None:
+                file.close()
+        except OSError as error:
+            self._once.warn("close", "the journal %s could not be closed: %s", self.path, error.strerror)
+
+
+def without_token(entry: JournalEntry) -> JournalEntry:
+    """The entry without the token that its observation echoes."""
+    bare = entry.observation.model_copy(update={"state": None, "version": None})
+    return JournalEntry.model_construct(observation=bare, decision=entry.decision)
+
+
+def with_token(entry: JournalEntry, before: JournalEntry | None) -> JournalEntry:
+    """The entry with the token that follows from the one before, where it was left out."""
+    seen = entry.observation
+    if seen.state is not None or before is None or before.decision.state is None:
+        return entry
+    if entry.decision.version != before.decision.version + 1:  # something is missing between them
+        return entry
+    known = {"state": before.decision.state, "version": before.decision.version}
+    return JournalEntry.model_construct(observation=seen.model_copy(update=known), decision=entry.decision)
+
+
+def write_journal(path: Path, header: JournalHeader, entries: Iterable[JournalEntry]) -> None:
+    """Adds entries to a journal, or begins one.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with path.open("ab") as file:
+        if file.tell() == 0:
+            file.write(header.wire_json() + b"\n")
+        for entry in entries:
+            file.write(entry.wire_json() + b"\n")
+
+
+def _follows(entry: JournalEntry, before: JournalEntry | None) -> bool:
+    if before is None or before.decision.state is None or entry.observation.state is None:
+        return False
+    stood_on = entry.observation.state, entry.observation.version
+    follows = entry.decision.version == before.decision.version + 1
+    return follows and stood_on == (before.decision.state, before.decision.version)
 
 
 def read_journal(path: Path) -> tuple[JournalHeader, Iterator[JournalEntry]]:
@@ -93,22 +206,30 @@ def read_journal(path: Path) -> tuple[JournalHeader, Iterator[JournalEntry]]:
     Raises:
         DcaoError: not a journal, or a line before the last is damaged.
     """
-    with path.open("rb") as file:
-        first = file.readline()
     try:
+        with path.open("rb") as file:
+            first = file.readline(MAX_LINE)
         header = JournalHeader.model_validate_json(first)
-    except ValidationError as error:
-        raise DcaoError(f"expected {path} to start with a journal header, got {first[:60]!r}") from error
+    except OSError as error:
+        raise DcaoError(f"expected a journal at {path}, got: {error.strerror}") from error
+    except ValidationError:
+        raise DcaoError(f"expected {path} to start with a journal header, got {first[:60]!r}") from None
     return header, _entries(path)
 
 
 def _entries(path: Path) -> Iterator[JournalEntry]:
+    before: JournalEntry | None = None
     with path.open("rb") as file:
-        file.readline()
+        file.readline(MAX_LINE)
         for number, line in enumerate(file, start=2):
-            try:
-                yield JournalEntry.model_validate_json(line)
-            except ValidationError as error:
-                if not line.endswith(b"\n"):
-                    return
-                raise DcaoError(f"{path}, line {number} is damaged; remove it to send the rest") from error
+            if not line.endswith(b"\n"):  # the process died while it wrote
+                return
+            before = with_token(_entry(line, path, f"line {number}"), before)
+            yield before
+
+
+def _entry(line: bytes, path: Path, where: str) -> JournalEntry:
+    try:
+        return JournalEntry.model_validate_json(line)
+    except ValidationError:
+        raise DcaoError(f"{path}, {where} is damaged; remove the line to send the rest") from None

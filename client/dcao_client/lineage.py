@@ -5,12 +5,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dcao_client.errors import DcaoError
-from dcao_proto import AttemptRequest, Decision, JournalEntry, Observation
-from dcao_proto.policy import BoundPolicy
+from dcao_proto import AttemptRequest, Decision, JournalEntry, Multipliers, Observation
+from dcao_proto.observation import MAX_TOKEN_LENGTH
+from dcao_proto.policy import BoundPolicy, InvalidTokenError, PolicyState
+from dcao_proto.policy.compose import compose
+from dcao_proto.policy.draft import Draft
 
 # A replica of the store that takes over may lack the last second or so of acknowledged writes. At one decision every
 # few seconds 256 cover a quarter of an hour.
 RING = 256
+RECENT = 256  # decisions kept to answer a step again as it was answered
 
 
 @dataclass
@@ -25,6 +29,7 @@ class Lineage:
     version: int = 0
     last: Decision | None = None
     ring: dict[tuple[int, int], JournalEntry] = field(default_factory=dict)  # by attempt and step, the newest `RING`
+    recent: dict[int, Decision] = field(default_factory=dict)  # by step, the newest `RECENT` of this attempt
 
     def __post_init__(self) -> None:
         self.token = self.bound.initial_token()
@@ -36,11 +41,48 @@ class Lineage:
         return observation.model_copy(update=update)
 
     def advance(self, observation: Observation, decision: Decision) -> JournalEntry:
-        """Takes a decision as the newest of the run."""
+        """Takes a decision as the newest of the run. Its token is one that can be read, or none."""
         if decision.state is not None:
             self.token, self.version = decision.state, decision.version
         self.last = decision
+        self.recent[decision.step] = decision
+        if len(self.recent) > RECENT:
+            del self.recent[next(iter(self.recent))]
+        # Registering may have given the attempt another number since the observation was stamped.
+        observation = observation.model_copy(update={"attempt": decision.attempt})
         return JournalEntry.model_construct(observation=observation, decision=decision)
+
+    def readable(self, decision: Decision) -> bool:
+        """Whether this client could decide from the decision's state; a decision without one leaves ours as it is."""
+        if decision.state is None:
+            return True
+        if len(decision.state) > MAX_TOKEN_LENGTH:
+            return False
+        try:
+            self.bound.state_of(decision.state)
+        except InvalidTokenError:
+            return False
+        return True
+
+    def decide(self, observation: Observation) -> Decision:
+        """The decision, made here. A step that was decided keeps its decision, as it would with the controller."""
+        known = self.recent.get(observation.step)
+        if known is not None:
+            return known.model_copy(update={"attempt": self.attempt, "replayed": True})
+        try:
+            return self.bound.decide_from_token(observation)
+        except InvalidTokenError:  # cannot be: what is not readable is not taken
+            return self.bound.decide(observation, PolicyState(), observation.version or 0)
+
+    def hold(self, observation: Observation) -> Decision:
+        """The values in force, when even the law failed: the last factors on the base of now, within the bounds."""
+        factors = self.last.multipliers if self.last is not None else Multipliers()
+        ceiling = self.last.ceiling if self.last is not None else None
+        draft = Draft(factors, reasons=["held:unavailable"], regime="held", literal_momentum=True, ceiling=ceiling)
+        label = self.bound.policy.label
+        return compose(
+            self.bound.spec, observation, draft, policy=label, state=self.token, version=self.version
+        ).model_copy(update={"attempt": self.attempt})
 
     def acknowledge(self, entries: Iterable[JournalEntry]) -> None:
         """Keeps what the controller says is in its history, in case its store loses it again."""
@@ -75,3 +117,4 @@ class Lineage:
         self.attempt = max(state["attempt"], self.attempt) + 1
         self.confirmed, self.resumed = False, True
         self.ring.clear()
+        self.recent.clear()

@@ -17,17 +17,20 @@ from typing import Any, Self
 
 import httpx
 
+from dcao_client.backlog import Backlog
 from dcao_client.courier import Courier
+from dcao_client.dialogue import Dialogue
 from dcao_client.errors import DcaoError, RefusedError, UnreachableError
+from dcao_client.handover import Handover
 from dcao_client.journal import Journal, JournalHeader
 from dcao_client.lineage import Lineage
+from dcao_client.names import wire_name
+from dcao_client.once import Once
 from dcao_client.settings import ClientSettings
-from dcao_client.transport import Transport
-from dcao_proto import Decision, Observation, RunEnd, RunSpec
+from dcao_client.transport import open_transport
+from dcao_proto import Decision, JournalEntry, Observation, RunEnd, RunSpec
 from dcao_proto.paths import FAIL, FINISH
 from dcao_proto.policy import bind
-
-log = logging.getLogger("dcao")
 
 RESERVE = 0.02  # s of the deadline, a tenth of it at most, in which to decide in-process when no answer has come
 
@@ -38,6 +41,7 @@ class SessionStats:
 
     decisions: int = 0
     in_process: int = 0  # decided without the controller
+    refused_answers: int = 0  # answers that this run does not allow, or that made no sense
     waited: float = 0.0  # s, in total
     longest_wait: float = 0.0  # s
 
@@ -47,7 +51,7 @@ class Session:
 
     Args:
         spec: what the run is; its policy is evaluated in-process when the controller is away.
-        run: name; from `DCAO_RUN`, or made up.
+        run: name, any text up to 200 characters; from `DCAO_RUN`, or made up. `Session.run` is what it is on the wire.
         project: from `DCAO_PROJECT`, or `default`.
         url: the controller; from `DCAO_URL`. None at all: every decision is made in-process and journalled.
         api_key: from `DCAO_API_KEY` or the file `DCAO_API_KEY_FILE` names.
@@ -59,6 +63,7 @@ class Session:
 
     Raises:
         UnknownPolicyError: the spec names a policy that is not there, or its parameters do not fit.
+        SettingsError: a setting does not fit, for example a URL without http://.
 
     Example:
         >>> from dcao_proto import Hyperparameters, Observation, PolicyChoice, RunSpec
@@ -83,34 +88,44 @@ class Session:
         strict: bool = False,
         http: httpx.BaseTransport | None = None,
     ) -> None:
-        given = {
-            "run": run, "project": project, "url": url, "api_key": api_key,
-            "deadline": deadline, "journal_dir": journal_dir,
-        }  # fmt: skip
-        self.settings = ClientSettings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]  # pydantic validates
+        self.settings = ClientSettings.read(
+            run=run, project=project, url=url, api_key=api_key, deadline=deadline, journal_dir=journal_dir
+        )
         self.spec = spec
-        self.project = self.settings.project
-        self.run = self.settings.run or f"run-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+        self.project = wire_name(self.settings.project)
+        named = self.settings.run or f"run-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+        self.run = wire_name(named)
         self.stats = SessionStats()
         self._worker = worker
         self._strict = strict
+        self._once = Once()
         self._bound = bind(spec)
         self._lock = threading.Lock()
         self._lineage = Lineage(self._bound)
-        header = JournalHeader(project=self.project, run=self.run, spec=spec)
-        self._journal = Journal(self.settings.journal_dir, header)
-        self._courier: Courier | None = None
+        self._journal = self._open_journal()
+        self._apart = self._open_journal(suffix=".refused")
+        self._backlog = Backlog(self._journal, self._once)
+        self._complete = True  # once it is closed: whether the controller has everything
         self._pid = os.getpid()
-        if self.settings.url is not None:
-            self._courier = Courier(
-                Transport(self.settings.url, self.settings.read_api_key, http=http),
-                (self.project, self.run),
-                self._lineage,
-                self._lock,
-                joins=spec.workers > 1,
-                on_drained=self._journal.discard,
-            )
+        self._courier = None if self.settings.url is None else self._open_courier(self.settings.url, http)
+        if self.run != named:
+            self._once.always(logging.INFO, "the run is %s on the wire and in paths", self.run)
         atexit.register(self.close)
+
+    def _open_journal(self, suffix: str = "") -> Journal:
+        settings = self.settings
+        header = JournalHeader(project=self.project, run=self.run, spec=self.spec)
+        directory = settings.journal_dir if settings.journal else None
+        return Journal(directory, header, self._once, max_bytes=settings.journal_max_mib << 20, suffix=suffix)
+
+    def _open_courier(self, url: str, http: httpx.BaseTransport | None) -> Courier:
+        transport = open_transport(self.settings, url, http, self._once)
+        dialogue = Dialogue(transport, (self.project, self.run))
+        handover = Handover(
+            dialogue, self._lineage, self._backlog, self._lock, self._once,
+            joins=self.spec.workers > 1, set_aside=self._set_aside,
+        )  # fmt: skip
+        return Courier(dialogue, handover, self._lineage, self._backlog, self._once)
 
     # -- deciding ---------------------------------------------------------------------------------------------------
 
@@ -128,16 +143,27 @@ class Session:
             UnreachableError, RefusedError: only if the session is strict.
         """
         started = time.perf_counter()
-        with self._lock:
-            observation = self._lineage.stamp(observation.model_copy(update={"worker": self._worker}))
-        decision = self._ask(observation)
-        if decision is None:
-            decision = self._decide_here(observation)
+        decision = self._decide(observation)
         waited = time.perf_counter() - started
         self.stats.decisions += 1
         self.stats.waited += waited
         self.stats.longest_wait = max(self.stats.longest_wait, waited)
         return decision
+
+    def _decide(self, observation: Observation) -> Decision:
+        with self._lock:
+            observation = self._lineage.stamp(observation.model_copy(update={"worker": self._worker}))
+        try:
+            return self._ask(observation) or self._decide_here(observation)
+        except (UnreachableError, RefusedError):
+            raise  # the session is strict
+        except Exception as error:
+            if self._strict:
+                raise
+            # Not its text, which may hold anything.
+            self._once.warn("law", "no decision could be made (%s); the values stay", type(error).__name__)
+            self.stats.in_process += 1
+            return self._lineage.hold(observation)
 
     def _ask(self, observation: Observation) -> Decision | None:
         """The controller's decision, or None if it must be made here."""
@@ -153,6 +179,8 @@ class Session:
             if self._strict:
                 raise
             return None
+        finally:
+            self.stats.refused_answers = courier.disbelieved
         if decision.regime == "pending":
             return decision
         with self._lock:
@@ -160,20 +188,44 @@ class Session:
             if decision.persisted:
                 self._lineage.acknowledge([entry])
             else:
-                self._journal.append(entry)
                 courier.enqueue(entry)
         return decision
 
     def _decide_here(self, observation: Observation) -> Decision:
-        decision = self._bound.decide_from_token(observation)
         with self._lock:
+            decision = self._lineage.decide(observation)
+            self.stats.in_process += 1
+            if decision.replayed:
+                return decision
             entry = self._lineage.advance(observation, decision)
-            if os.getpid() == self._pid:
-                self._journal.append(entry)
-                if self._courier is not None:
-                    self._courier.enqueue(entry)
-        self.stats.in_process += 1
+            if os.getpid() != self._pid:
+                return decision
+            if self._courier is not None:
+                self._courier.enqueue(entry)
+            else:
+                self._keep_alone(entry)
         return decision
+
+    def _keep_alone(self, entry: JournalEntry) -> None:
+        """Without a controller the journal is the history; where it lies is said once."""
+        fresh = self._journal.path is None
+        if self._journal.append(entry) is not None and fresh and self.settings.url is None:
+            self._once.always(
+                logging.INFO,
+                "no DCAO_URL: deciding in-process, the decisions are in %s (at most %d MiB; dcao sync sends them, "
+                "DCAO_JOURNAL_DIR moves them, DCAO_JOURNAL=0 keeps none)",
+                self._journal.path,
+                self.settings.journal_max_mib,
+            )
+
+    def _set_aside(self, entry: JournalEntry, why: RefusedError | None) -> None:
+        self._apart.append(entry)
+        self._once.warn(
+            "apart",
+            "the controller does not take some decisions (%s); they are set aside in %s",
+            why or "a step is decided once",
+            self._apart.path or "no file, for none can be written",
+        )
 
     @property
     def last(self) -> Decision | None:
@@ -218,32 +270,63 @@ class Session:
                 self._courier.restart()
             self._lineage.load_state_dict(state)
 
-    def finish(self, reason: str | None = None, *, timeout: float = 2.0) -> None:
-        """Says that the run ended well, and closes. Bounded by `timeout` seconds."""
-        self._end(FINISH, reason, timeout)
+    def finish(self, reason: str | None = None, *, timeout: float = 2.0) -> bool:
+        """Says that the run ended well, and closes. Bounded by `timeout` seconds, never raises.
 
-    def fail(self, reason: str | None = None, *, timeout: float = 2.0) -> None:
-        """Says that the run failed, and closes. Bounded by `timeout` seconds."""
-        self._end(FAIL, reason, timeout)
+        Returns:
+            Whether the controller has every decision and knows of the end; True without a controller.
+        """
+        return self._end(FINISH, reason, timeout)
 
-    def _end(self, path: str, reason: str | None, timeout: float) -> None:
-        if self._courier is not None and os.getpid() == self._pid:
-            self._courier.end(path, RunEnd(reason=None if reason is None else reason[:128]).wire_json())
-        self.close(timeout)
+    def fail(self, reason: str | None = None, *, timeout: float = 2.0) -> bool:
+        """Says that the run failed, and closes; otherwise like `finish`."""
+        return self._end(FAIL, reason, timeout)
+
+    def _end(self, path: str, reason: str | None, timeout: float) -> bool:
+        try:
+            if self._courier is not None and os.getpid() == self._pid:
+                self._courier.end(path, RunEnd(reason=None if reason is None else str(reason)[:128]).wire_json())
+        except Exception as error:  # noqa: BLE001  (the end of training is training)
+            self._once.warn("end", "the end of the run could not be said (%s)", type(error).__name__)
+        return self.close(timeout)
 
     def flush(self, timeout: float) -> bool:
-        """Waits until the controller has every decision; False if it has not after `timeout` seconds."""
-        return self._courier is None or self._courier.wait_drained(timeout)
+        """Waits until the controller has every decision.
 
-    def close(self, timeout: float = 2.0) -> None:
-        """Delivers what it can within `timeout` seconds; what is left stays in the journal. May be called again."""
+        Returns:
+            False if it has not after `timeout` seconds, or never will: some were dropped, refused or set aside.
+        """
+        return self._complete if self._courier is None else self._courier.wait_drained(timeout)
+
+    def close(self, timeout: float = 2.0) -> bool:
+        """Delivers what it can within `timeout` seconds; what is left stays in the journal. May be called again.
+
+        Returns:
+            Whether the controller has every decision; True without a controller. Never raises.
+        """
         atexit.unregister(self.close)
         courier, self._courier = self._courier, None
-        if courier is not None and os.getpid() == self._pid:
-            courier.close(timeout)
-            if courier.backlog:
-                log.warning("%d decisions wait in %s; dcao sync sends them", len(courier.backlog), self._journal.path)
-        self._journal.close()
+        try:
+            if courier is not None and os.getpid() == self._pid:
+                self._complete = courier.close(timeout)
+                self._say_what_is_left()
+            self._journal.close()
+            self._apart.close()
+        except Exception as error:  # noqa: BLE001  (see _end)
+            self._complete = False
+            self._once.warn("close", "the session could not be closed in order (%s)", type(error).__name__)
+        return self._complete
+
+    def _say_what_is_left(self) -> None:
+        waiting, kept = len(self._backlog), self._journal.path
+        if waiting and kept is not None:
+            self._once.always(logging.WARNING, "%d decisions wait in %s; dcao sync sends them", waiting, kept)
+        elif waiting:
+            self._once.always(logging.WARNING, "%d decisions are lost: no journal could be written", waiting)
+        if self._backlog.dropped:
+            self._once.always(logging.WARNING, "%d decisions were dropped", self._backlog.dropped)
+        if self._apart.path is not None:
+            self._once.always(logging.WARNING, "decisions that the controller refused are in %s", self._apart.path)
 
     def __enter__(self) -> Self:
         return self
@@ -254,4 +337,11 @@ class Session:
         if error is None:
             self.finish()
         else:
-            self.fail(f"{type(error).__name__}: {error}")
+            self.fail(_in_words(error))
+
+
+def _in_words(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001  (the user's exception may not know how to say what it is)
+        return type(error).__name__
