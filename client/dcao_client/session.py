@@ -72,6 +72,7 @@ class Session:
         >>> session.decide(Observation(step=0, rho=3.0, gamma=1.0)).lr
         0.1
         >>> session.close()
+        True
     """
 
     def __init__(

@@ -172,7 +172,7 @@ def token_of(**spec: object) -> str:
 
 
 @pytest.mark.parametrize(
-    "state", ["x", "", "dcao2.a.b.00000000", token_of(probe_interval=99), token_of()[:-1], "x" * 70_000]
+    "state", ["x", "", "dcao2.a.b.00000000", token_of(probe_interval=99), token_of()[:-1], "x" * 60_000]
 )
 def test_a_state_that_cannot_be_read_is_refused_when_it_arrives(controller, session, tmp_path, caplog, state):
     """The decisions are used, the last good state stays, and what follows alone goes on from there."""

@@ -15,7 +15,9 @@ SERVER = PROTO | {
     "pydantic_settings",
     "redis", "rich", "sse_starlette", "starlette", "structlog", "typer", "typing_extensions", "uvicorn", "uvloop",
 }  # fmt: skip
-CLIENT = PROTO | {"dcao_client", "httpx", "matplotlib", "plotille", "pydantic_settings", "rich", "typer"}
+CLIENT = PROTO | {
+    "dcao_client", "certifi", "httpcore", "httpx", "matplotlib", "plotille", "pydantic_settings", "rich", "typer",
+}  # fmt: skip
 EXPERIMENTS = CLIENT | FRAMEWORKS | {"dcao_experiments", "sklearn", "transformers", "scipy"}
 
 
