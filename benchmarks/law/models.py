@@ -58,7 +58,7 @@ def resnet() -> nn.Module:
     """A batch-norm ResNet of seven layers on 3×16×16."""
     blocks = (ResidualBlock(16, 16, 1), ResidualBlock(16, 32, 2), ResidualBlock(32, 64, 2))
     stem = (nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
-    return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 8))
+    return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 16))
 
 
 class Transformer(nn.Module):
@@ -143,7 +143,7 @@ class Mixer(nn.Module):
             )
             for _ in range(3)
         )
-        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 8)
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 16)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.patch(x).flatten(2).transpose(1, 2)

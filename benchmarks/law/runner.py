@@ -36,9 +36,14 @@ class Run:
     options: dict[str, float] = field(default_factory=dict)
 
     def key(self) -> str:
-        """What is looked for in a file before training. A method that was changed since is another one."""
-        revision = METHODS[self.method].revision
-        return json.dumps({**asdict(self), **({"revision": revision} if revision > 1 else {})}, sort_keys=True)
+        """What is looked for in a file before training. What was changed since is another run."""
+        return json.dumps({**asdict(self), **revisions(self.workload, self.method)}, sort_keys=True)
+
+
+def revisions(workload: str, method: str) -> dict[str, int]:
+    """Those of a workload and a method that are not the first."""
+    found = {"revision": METHODS[method].revision, "workload_revision": WORKLOADS[workload].revision}
+    return {name: number for name, number in found.items() if number > 1}
 
 
 class CpuMeter:
@@ -168,7 +173,7 @@ def _end_line(out: Path) -> None:
 def read(out: Path) -> list[dict[str, Any]]:
     """The records of a file, none if there is no file: of each run the newest, and no failure that was made good.
 
-    A line that was cut short when a run was killed, and records of a method as it was before it changed, are left out.
+    Left out: a line that was cut short when a run was killed, records of what a method or a workload was before.
     """
     found: dict[str, dict[str, Any]] = {}
     for line in out.read_text().splitlines() if out.exists() else []:
@@ -177,8 +182,10 @@ def read(out: Path) -> list[dict[str, Any]]:
             identity = json.loads(record["key"])
         except (ValueError, KeyError, TypeError):
             continue
-        method = METHODS.get(record["method"])
-        if method is None or identity.get("revision", 1) != method.revision:
+        if record["method"] not in METHODS or record["workload"] not in WORKLOADS:
+            continue
+        known = {name: number for name, number in identity.items() if name in ("revision", "workload_revision")}
+        if known != revisions(record["workload"], record["method"]):
             continue
         if "error" not in record or "error" in found.get(record["key"], {"error": ""}):
             found[record["key"]] = record

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from benchmarks.law import table
+from benchmarks.law import data, table
 from benchmarks.law.__main__ import chosen
 from benchmarks.law.methods import METHODS
 from benchmarks.law.minilm import WordPieces, safetensors
@@ -72,6 +72,19 @@ def test_a_failure_that_was_made_good_and_a_method_as_it_was_are_forgotten(tmp_p
     out.write_text("".join(json.dumps(r) + "\n" for r in (failed, good, failed, old)))
     monkeypatch.setitem(METHODS, "adamw", replace(METHODS["adamw"], revision=2))
     assert read(out) == [good]
+    monkeypatch.setitem(WORKLOADS, "mlp", replace(WORKLOADS["mlp"], revision=WORKLOADS["mlp"].revision + 1))
+    assert read(out) == []
+
+
+def test_no_pixel_is_in_training_and_test_patches(monkeypatch):
+    """Pixels that carry their own number show it, also after they were scaled."""
+    picture = torch.arange(427 * 640, dtype=torch.float64).view(427, 640, 1).expand(-1, -1, 3).numpy()
+    pair = type("Images", (), {"images": [picture]})
+    monkeypatch.setattr("sklearn.datasets.load_sample_images", lambda: pair)
+    x, y, x_test, y_test = data.patches.__wrapped__()
+    numbers, tested = (torch.unique((t[:, 0] * 0.27 + 0.45).mul(255).round()) for t in (x, x_test))
+    assert not torch.isin(tested, numbers).any()
+    assert torch.unique(y).tolist() == torch.unique(y_test).tolist() == list(range(8))
 
 
 def test_those_named_in_advance_train_only_when_they_are_named():
