@@ -8,6 +8,9 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
+from dcao_client.errors import SettingsError
+from dcao_client.names import wire_name
+from dcao_client.network import trust
 from dcao_client.settings import ClientSettings
 from dcao_proto import HistoryPage, ProblemDetails, Record, Run, RunPage
 from dcao_proto.paths import RUNS, run_path
@@ -21,12 +24,20 @@ class Api:
     """The controller that `DCAO_URL` names, or the one on this machine."""
 
     def __init__(self, url: str | None, project: str | None) -> None:
-        settings = ClientSettings()
-        self.url = url or settings.url or DEFAULT_URL
-        self.project = project or settings.project
-        key = settings.read_api_key()
+        try:
+            settings = ClientSettings.read(url=url, project=project)
+            key = settings.read_api_key()
+            self.project = wire_name(settings.project)
+            self.url = settings.url or DEFAULT_URL
+            proxy = settings.proxy.get_secret_value() if settings.proxy is not None else None
+            verify = trust(settings.ca_file) if self.url.startswith("https") else False
+        except SettingsError as error:
+            errors.print(str(error))
+            raise typer.Exit(1) from None
         headers = {"authorization": f"Bearer {key}"} if key else {}
-        self.http = httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
+        self.http = httpx.Client(
+            base_url=self.url, headers=headers, timeout=30, trust_env=False, proxy=proxy, verify=verify
+        )
 
     def get(self, path: str, **params: Any) -> httpx.Response:
         """The answer, or exit code 1 with a sentence."""
@@ -36,9 +47,13 @@ class Api:
         """Any request; exit code 1 with a sentence if it fails."""
         try:
             reply = self.http.request(method, path, **options)
-        except httpx.HTTPError as error:
-            errors.print(f"expected a controller at {self.url}, got {error}; start one with: dcao serve")
-            raise typer.Exit(1) from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            # Only what is said of the network is passed on: the rest may quote the key.
+            network = isinstance(error, httpx.NetworkError | httpx.TimeoutException)
+            got = str(error) if network else type(error).__name__
+            where = httpx.URL(self.url).copy_with(username="", password="")
+            errors.print(f"expected a controller at {where}, got {got}; start one with: dcao serve")
+            raise typer.Exit(1) from None
         if not reply.is_success:
             errors.print(explain(reply))
             raise typer.Exit(1)
