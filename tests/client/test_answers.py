@@ -88,7 +88,8 @@ class Controller:
             return {"attempt": json.loads(body).get("attempt") or 2, "version": 0}
         return {
             "project": path.split("/")[3], "run": path.split("/")[5], "spec": SPEC.wire(), "status": "created",
-            "attempt": 1, "version": len(self.steps), "created_at": 0.0, "updated_at": 0.0, "decisions": len(self.steps),
+            "attempt": 1, "created_at": 0.0, "updated_at": 0.0,
+            "version": len(self.steps), "decisions": len(self.steps),
             **({"last_step": max(self.steps)} if self.steps else {}),
         }  # fmt: skip
 
