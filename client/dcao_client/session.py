@@ -10,13 +10,13 @@ import os
 import secrets
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
+from dcao_client.account import SessionStats, in_words, say_what_is_left
 from dcao_client.backlog import Backlog
 from dcao_client.courier import Courier
 from dcao_client.dialogue import Dialogue
@@ -33,17 +33,6 @@ from dcao_proto.paths import FAIL, FINISH
 from dcao_proto.policy import bind
 
 RESERVE = 0.02  # s of the deadline, a tenth of it at most, in which to decide in-process when no answer has come
-
-
-@dataclass
-class SessionStats:
-    """What the session cost and what became of its decisions."""
-
-    decisions: int = 0
-    in_process: int = 0  # decided without the controller
-    refused_answers: int = 0  # answers that this run does not allow, or that made no sense
-    waited: float = 0.0  # s, in total
-    longest_wait: float = 0.0  # s
 
 
 class Session:
@@ -310,24 +299,13 @@ class Session:
         try:
             if courier is not None and os.getpid() == self._pid:
                 self._complete = courier.close(timeout)
-                self._say_what_is_left()
+                say_what_is_left(self._once, self._backlog, self._journal, self._apart)
             self._journal.close()
             self._apart.close()
         except Exception as error:  # noqa: BLE001  (see _end)
             self._complete = False
             self._once.warn("close", "the session could not be closed in order (%s)", type(error).__name__)
         return self._complete
-
-    def _say_what_is_left(self) -> None:
-        waiting, kept = len(self._backlog), self._journal.path
-        if waiting and kept is not None:
-            self._once.always(logging.WARNING, "%d decisions wait in %s; dcao sync sends them", waiting, kept)
-        elif waiting:
-            self._once.always(logging.WARNING, "%d decisions are lost: no journal could be written", waiting)
-        if self._backlog.dropped:
-            self._once.always(logging.WARNING, "%d decisions were dropped", self._backlog.dropped)
-        if self._apart.path is not None:
-            self._once.always(logging.WARNING, "decisions that the controller refused are in %s", self._apart.path)
 
     def __enter__(self) -> Self:
         return self
@@ -338,11 +316,4 @@ class Session:
         if error is None:
             self.finish()
         else:
-            self.fail(_in_words(error))
-
-
-def _in_words(error: BaseException) -> str:
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001  (the user's exception may not know how to say what it is)
-        return type(error).__name__
+            self.fail(in_words(error))

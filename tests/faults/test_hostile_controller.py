@@ -153,7 +153,8 @@ def test_a_session_goes_on_whatever_answers(hostile: HostileController, size: Si
     waits.sort()
     print(
         f"{count} answers, {len(waits)} decisions, {used} of the controller's used, {refused} refused; longest call "
-        f"{1000 * waits[-1]:.0f} ms, {1000 * max(ours):.0f} ms of it ours, 99.9 % {1000 * waits[int(len(waits) * 0.999)]:.0f} ms; "
+        f"{1000 * waits[-1]:.0f} ms, {1000 * max(ours):.0f} ms of it ours, "
+        f"99.9 % {1000 * waits[int(len(waits) * 0.999)]:.0f} ms; "
         f"memory +{peak - started:.0f} MiB"
     )
     assert used > 0

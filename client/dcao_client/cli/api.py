@@ -1,11 +1,10 @@
 """Reading from a controller, for commands: errors become one sentence and exit code 1."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 
 from dcao_client.errors import SettingsError
@@ -13,8 +12,12 @@ from dcao_client.names import wire_name
 from dcao_client.network import trust
 from dcao_client.settings import ClientSettings
 from dcao_proto import HistoryPage, ProblemDetails, Record, Run, RunPage
+from dcao_proto.message import Message
 from dcao_proto.paths import RUNS, run_path
+from dcao_proto.reading import UnreadableAnswerError, read_answer
 
+M = TypeVar("M", bound=Message)
+MAX_PAGE = 64 * 1024 * 1024  # bytes of one page of a history
 DEFAULT_URL = "http://127.0.0.1:8000"
 # No markup: "dcao[server]" is a name and not a style.
 errors = Console(stderr=True, markup=False)
@@ -64,7 +67,7 @@ class Api:
         cursor: str | None = None
         while True:
             reply = self.get(RUNS.format(project=self.project), cursor=cursor, **params)
-            page = RunPage.model_validate_json(reply.content)
+            page = _read(RunPage, reply)
             yield from page.runs
             cursor = page.next_cursor
             if cursor is None:
@@ -72,23 +75,32 @@ class Api:
 
     def run(self, run: str) -> Run:
         """One run."""
-        return Run.model_validate_json(self.get(run_path(self.project, run)).content)
+        return _read(Run, self.get(run_path(self.project, wire_name(run))))
 
     def history(self, run: str, after: str | None = None) -> Iterator[Record]:
         """The records of a run, oldest first."""
         while True:
-            reply = self.get(f"{run_path(self.project, run)}/decisions", after=after, limit=1000)
-            page = HistoryPage.model_validate_json(reply.content)
+            reply = self.get(f"{run_path(self.project, wire_name(run))}/decisions", after=after, limit=1000)
+            page = _read(HistoryPage, reply)
             yield from page.records
             after = page.next_cursor
             if after is None:
                 return
 
 
+def _read(kind: type[M], reply: httpx.Response) -> M:
+    """What a controller, perhaps a newer one, says; exit code 1 with a sentence if it makes no sense."""
+    try:
+        return read_answer(kind, reply.content, max_bytes=MAX_PAGE, max_values=MAX_PAGE)
+    except UnreadableAnswerError as error:
+        errors.print(f"{error}; is it a controller, and not much older than this client?")
+        raise typer.Exit(1) from None
+
+
 def explain(reply: httpx.Response) -> str:
     """A problem document as a sentence."""
     try:
-        problem = ProblemDetails.model_validate_json(reply.content)
-    except ValidationError:
+        problem = read_answer(ProblemDetails, reply.content)
+    except UnreadableAnswerError:
         return f"expected a controller, got status {reply.status_code} of {reply.headers.get('content-type')}"
     return f"{problem.title}: {problem.detail}"

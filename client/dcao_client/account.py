@@ -1,0 +1,40 @@
+"""What a session cost, what became of its decisions, and what is said of it at the end."""
+
+import logging
+from dataclasses import dataclass
+
+from dcao_client.backlog import Backlog
+from dcao_client.journal import Journal
+from dcao_client.once import Once
+
+
+@dataclass
+class SessionStats:
+    """What the session cost and what became of its decisions."""
+
+    decisions: int = 0
+    in_process: int = 0  # decided without the controller
+    refused_answers: int = 0  # answers that this run does not allow, or that made no sense
+    waited: float = 0.0  # s, in total
+    longest_wait: float = 0.0  # s
+
+
+def say_what_is_left(once: Once, backlog: Backlog, journal: Journal, apart: Journal) -> None:
+    """Where the decisions are that the controller does not have."""
+    waiting = len(backlog)
+    if waiting and journal.path is not None:
+        once.always(logging.WARNING, "%d decisions wait in %s; dcao sync sends them", waiting, journal.path)
+    elif waiting:
+        once.always(logging.WARNING, "%d decisions are lost: no journal could be written", waiting)
+    if backlog.dropped:
+        once.always(logging.WARNING, "%d decisions were dropped", backlog.dropped)
+    if apart.path is not None:
+        once.always(logging.WARNING, "decisions that the controller refused are in %s", apart.path)
+
+
+def in_words(error: BaseException) -> str:
+    """An exception of the user's, as the reason of a failure."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001  (it may not know how to say what it is)
+        return type(error).__name__
