@@ -101,7 +101,7 @@ WORKLOADS = {
         Workload("post-lm", _lm(True), data.text, 32, 500, adamw=0.0048, lower_is_better=True),
         Workload("pre-lm", _lm(False), data.text, 32, 500, adamw=0.0034, lower_is_better=True),
         Workload("lstm", models.ByteLSTM, data.text, 32, 400, adamw=0.012, lower_is_better=True, named=True),
-        Workload("minilm", minilm.minilm, minilm.news, 16, 60, adamw=1e-4, slow=True),
+        Workload("minilm", minilm.minilm, minilm.news, 16, 60, adamw=4e-4, slow=True, revision=2),
         Workload("mixer", models.Mixer, data.patches, 64, 400, adamw=0.0048, named=True, revision=2),
     )
 }
