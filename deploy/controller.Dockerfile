@@ -23,10 +23,12 @@ RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
 FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="dcao-controller" \
       org.opencontainers.image.licenses="Apache-2.0"
+# /data is open to every user of the image, as /tmp is: an engine may run it as whichever it likes (OpenShift does,
+# `docker run --user` too), and there is no other user in the container to keep out.
 # 10001: above every system account, the same number that the Kubernetes manifests ask for.
 RUN groupadd --system --gid 10001 dcao \
     && useradd --system --uid 10001 --gid dcao --home-dir /data --shell /usr/sbin/nologin dcao \
-    && install -d -o dcao -g dcao -m 0750 /data
+    && install -d -o dcao -g dcao -m 1777 /data
 COPY --from=build /opt/dcao /opt/dcao
 ENV PATH=/opt/dcao/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -39,7 +39,7 @@ LABEL org.opencontainers.image.title="dcao-worker" \
       org.opencontainers.image.licenses="Apache-2.0"
 RUN groupadd --system --gid 10001 dcao \
     && useradd --system --uid 10001 --gid dcao --home-dir /data --shell /usr/sbin/nologin dcao \
-    && install -d -o dcao -g dcao -m 0750 /data
+    && install -d -o dcao -g dcao -m 1777 /data
 COPY --from=build /opt/dcao /opt/dcao
 ENV PATH=/opt/dcao/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

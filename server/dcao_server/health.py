@@ -16,12 +16,14 @@ class Health(Message):
     status: str = "ok"
 
 
+@router.head(paths.HEALTHZ, include_in_schema=False)
 @router.get(paths.HEALTHZ, response_model=Health, summary="Is the process alive?")
 async def healthz() -> Response:
     """Always, when it can answer. It does not ask the store: a restart would not bring that back."""
     return answer(Health())
 
 
+@router.head(paths.READYZ, include_in_schema=False)
 @router.get(paths.READYZ, response_model=Health, responses=problems(ProblemKind.NOT_READY), summary="Ready for work?")
 async def readyz(context: Ctx) -> Response:
     """Whether the store can be reached and the process is not about to stop."""

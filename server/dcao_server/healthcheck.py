@@ -20,13 +20,13 @@ TIMEOUT_SECONDS = 1.5
 DEFAULT_PORT = 8000
 """`Settings.port`'s default, written out: importing it would import pydantic into every check. A test compares."""
 
-_EVERY_INTERFACE = {"", "0.0.0.0", "::", "[::]"}  # noqa: S104 - compared with, never bound to
+_LOOPBACK_OF = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, never bound to
 
 
 def address(environ: Mapping[str, str]) -> tuple[str, int]:
     """Where the controller of this environment can be asked, as host and port (1–65535).
 
-    A controller on every interface is asked on the loopback one.
+    A controller on every interface is asked on the loopback one of the same family.
 
     Raises:
         ValueError: `DCAO_PORT` is not a port.
@@ -35,21 +35,23 @@ def address(environ: Mapping[str, str]) -> tuple[str, int]:
     text = environ.get("DCAO_PORT", str(DEFAULT_PORT))
     if not text.isdecimal() or not 0 < int(text) < 65536:
         raise ValueError(f"expected DCAO_PORT to be a port from 1 to 65535, got {text!r}; correct or unset it")
-    return ("127.0.0.1" if host in _EVERY_INTERFACE else host), int(text)
+    host = host.strip().removeprefix("[").removesuffix("]")
+    return _LOOPBACK_OF.get(host, host), int(text)
 
 
 def check(host: str, port: int, timeout: float = TIMEOUT_SECONDS) -> str | None:
     """`None` when `GET /healthz` answers 200 within `timeout` seconds, else the reason in words."""
     connection = http.client.HTTPConnection(host, port, timeout=timeout)
+    where = f"http://{f'[{host}]' if ':' in host else host}:{port}/healthz"
     try:
         connection.request("GET", "/healthz", headers={"Connection": "close"})
         status = connection.getresponse().status
     except (OSError, http.client.HTTPException) as error:
-        return f"expected an answer from http://{host}:{port}/healthz, got {error!r}; see the controller's log"
+        return f"expected an answer from {where}, got {error!r}; see the controller's log"
     finally:
         connection.close()
     if status != 200:
-        return f"expected 200 from http://{host}:{port}/healthz, got {status}; see the controller's log"
+        return f"expected 200 from {where}, got {status}; see the controller's log"
     return None
 
 

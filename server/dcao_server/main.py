@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -39,15 +39,21 @@ def serve(host: Host = None, port: Port = None, redis_url: RedisUrl = None, data
     from dcao_server.app import create_app
     from dcao_server.asgi.runner import serve as run
     from dcao_server.asgi.tracing import traced
+    from dcao_server.listeners import open_doors
     from dcao_server.logging import configure_logging
+    from dcao_server.security.exposure import check_exposure
+    from dcao_server.start_checks import check_start
 
     try:
+        check_exposure(settings)
+        check_start(settings)
+        settings, sockets = open_doors(settings)
         application = create_app(settings)
         outer = traced(application) if settings.tracing else application
     except SettingsError as error:
         stop(str(error))
     configure_logging(settings.log_level, settings.log_format)
-    raise typer.Exit(run(outer, settings, application.state.lifecycle))
+    raise typer.Exit(run(outer, settings, application.state.lifecycle, sockets))
 
 
 @app.command()
@@ -66,13 +72,19 @@ def openapi(
 ) -> None:
     """Print the OpenAPI document of this version."""
     from dcao_server.app import create_app
-    from dcao_server.settings import Settings
 
-    text = json.dumps(create_app(Settings()).openapi(), indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(create_app(_documented()).openapi(), indent=2, ensure_ascii=False) + "\n"
     if output is None:
         typer.echo(text, nl=False)
     else:
         output.write_text(text)
+
+
+def _documented() -> Any:
+    """Settings by default, whatever the environment says: the document is the same everywhere and starts nothing."""
+    from dcao_server.settings import Settings
+
+    return Settings.model_construct()
 
 
 @app.command()

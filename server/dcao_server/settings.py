@@ -5,12 +5,16 @@ the line end, so that a container engine's secrets need no shell. docs/settings.
 """
 
 import os
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from dcao_server.redis_url import split_redis_url
+from dcao_server.secret_file import read_secret
 
 ENV_PREFIX = "DCAO_"
 SECRETS = ("redis_url", "redis_password")
@@ -31,18 +35,32 @@ class Settings(BaseSettings):
         SettingsError: a secret is given twice, or its file cannot be read.
     """
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        hide_input_in_errors=True,  # it may be a secret
+    )
 
     # Where it listens
     host: str = Field(
         default="127.0.0.1",
-        description="Address to bind. Another one than loopback needs API keys: the controller refuses to start "
-        "without.",
+        description="Address to bind; `::` is every address of both IPv6 and IPv4. Another one than loopback needs API "
+        "keys: the controller refuses to start without.",
     )
     port: int = Field(default=8000, ge=0, le=65535, description="TCP port; 0 takes a free one and logs it.")
+    metrics_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="A port of its own, on the same address, that serves `/metrics`, `/metrics/runs` and the health "
+        "paths, without a key, and nothing else: keep it on an inner network. Absent: there is none.",
+    )
     forwarded_allow_ips: str = Field(
         default="127.0.0.1",
-        description="Addresses of proxies whose `X-Forwarded-For` is believed, separated by commas; `*` for all.",
+        description="Addresses or networks of proxies whose `X-Forwarded-For` is believed, separated by commas; `*` "
+        "for all.",
     )
     allowed_hosts: str = Field(
         default="",
@@ -64,7 +82,7 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = Field(
         default=None,
         description="`redis://`, `rediss://` (TLS), `unix://`, `redis+cluster://`, `rediss+cluster://` or "
-        "`redis+sentinel://host:port,host:port/service`. Absent: the history lies in one SQLite file under `data`.",
+        "`redis+sentinel://host:port,host:port/service`; `/3` or `?db=3` names a database. Absent: the history lies in one SQLite file under `data`.",
     )
     redis_username: str | None = Field(default=None, description="ACL user, if not in the URL.")
     redis_password: SecretStr | None = Field(default=None, description="Password, if not in the URL.")
@@ -118,8 +136,9 @@ class Settings(BaseSettings):
     )
     rate_burst: int = Field(default=4000, ge=1, description="Requests that one API key may make at once.")
     protect_metrics: bool = Field(
-        default=False,
-        description="`/metrics` and `/metrics/runs` need a key with `read` on `*`; they name every project's runs.",
+        default=True,
+        description="Where API keys are configured, `/metrics` and `/metrics/runs` need one with `read` on `*`, for they "
+        "name every project's runs. `DCAO_METRICS_PORT` is the way without a key.",
     )
     audit_max: int = Field(
         default=10_000, ge=100, description="Newest entries kept of the audit stream in Redis, about."
@@ -179,6 +198,40 @@ class Settings(BaseSettings):
         description="OpenTelemetry spans; needs `pip install 'dcao[otel]'` and is set up by the `OTEL_…` variables.",
     )
 
+    @field_validator("host")
+    @classmethod
+    def _host_alone(cls, value: str) -> str:
+        host = value.strip().removeprefix("[").removesuffix("]")
+        if not host or any(sign in host for sign in "/@ "):
+            raise ValueError("expected an address or a host name alone (0.0.0.0, ::, localhost)")
+        return host
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_url_that_is_used_whole(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            split_redis_url(value.get_secret_value())
+        return value
+
+    @field_validator("forwarded_allow_ips")
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        for part in filter(None, map(str.strip, value.split(","))):
+            if part != "*":
+                try:
+                    ip_network(part, strict=False)
+                except ValueError:
+                    raise ValueError("expected addresses or networks separated by commas, or *") from None
+        return value
+
+    @field_validator("data")
+    @classmethod
+    def _home(cls, value: Path) -> Path:
+        try:
+            return value.expanduser()
+        except RuntimeError:
+            raise ValueError("expected a folder, got the home of a user that there is not") from None
+
     @property
     def loopback(self) -> bool:
         """Only this machine can reach the controller."""
@@ -214,11 +267,13 @@ class SecretFiles(PydanticBaseSettingsSource):
         if os.environ.get(variable):
             raise SettingsError(f"expected either {variable} or {variable}_FILE, got both; unset one")
         try:
-            return Path(path).read_text().rstrip("\r\n"), field_name, False
+            return read_secret(Path(path)), field_name, False
         except OSError as error:
             raise SettingsError(
                 f"expected a readable file in {variable}_FILE, got {path!r} ({error.strerror}); correct or unset it"
             ) from error
+        except ValueError as error:
+            raise SettingsError(f"{variable}_FILE ({path!r}): {error}") from None
 
     def __call__(self) -> dict[str, Any]:
         """All secrets that are named by file."""

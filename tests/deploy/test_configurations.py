@@ -29,7 +29,7 @@ def program(name: str, package: str) -> str:
 
 def test_haproxy_accepts_the_proxy_configuration_without_a_warning() -> None:
     command = [program("haproxy", "haproxy"), "-c", "-dW", "-f", str(DEPLOY / "haproxy/haproxy.cfg")]
-    environment = {**os.environ, "DCAO_UPSTREAM": "controller:8080"}
+    environment = {**os.environ, "DCAO_UPSTREAM": "controller:8080", "DCAO_UPSTREAM_METRICS": "controller:8081"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -70,7 +70,8 @@ def test_another_status_than_200_is_unhealthy(port: int, monkeypatch: pytest.Mon
     [
         ({}, ("127.0.0.1", DEFAULT_PORT)),
         ({"DCAO_HOST": "0.0.0.0", "DCAO_PORT": "8080"}, ("127.0.0.1", 8080)),
-        ({"DCAO_HOST": "::", "DCAO_PORT": "8080"}, ("127.0.0.1", 8080)),
+        ({"DCAO_HOST": "::", "DCAO_PORT": "8080"}, ("::1", 8080)),
+        ({"DCAO_HOST": "[::1]", "DCAO_PORT": "8080"}, ("::1", 8080)),
         ({"DCAO_HOST": "10.0.0.7"}, ("10.0.0.7", DEFAULT_PORT)),
     ],
 )

@@ -186,7 +186,7 @@ def relabel_configs(name: str) -> list[dict[str, Any]]:
 def test_a_real_prometheus_scrapes_each_replica_for_service_metrics_and_the_runs_once(tmp_path: Path) -> None:
     replicas = [
         {
-            "targets": [f"127.0.1.{number}:8080"],
+            "targets": [f"127.0.1.{number}:8081"],
             "labels": {
                 "__meta_kubernetes_service_name": "dcao-controller",
                 "__meta_kubernetes_namespace": "ml",
@@ -209,6 +209,6 @@ def test_a_real_prometheus_scrapes_each_replica_for_service_metrics_and_the_runs
         targets = active_targets(url)
     found = sorted((target["labels"]["job"], target["scrapeUrl"]) for target in targets)
     assert found == [
-        *(("dcao-controller", f"http://127.0.1.{number}:8080/metrics") for number in (1, 2, 3)),
-        ("dcao-runs", "http://dcao-controller.ml.svc:8080/metrics/runs"),
+        *(("dcao-controller", f"http://127.0.1.{number}:8081/metrics") for number in (1, 2, 3)),
+        ("dcao-runs", "http://dcao-controller.ml.svc:8081/metrics/runs"),
     ]

@@ -78,6 +78,11 @@ class DirectRequest:
         """Address of the other end, which may be a proxy."""
         return self._protocol.client
 
+    @property
+    def server(self) -> tuple[str, int | None] | None:
+        """Address of this end: its port says which door the request came in by."""
+        return self._protocol.server
+
     async def body(self) -> bytes:
         """All of it.
 

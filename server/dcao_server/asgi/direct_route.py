@@ -114,6 +114,7 @@ def _scope_of(request: DirectRequest) -> dict[str, Any]:
         "query_string": b"",
         "headers": request.header_list,
         "client": request.client,
+        "server": request.server,
     }
 
 

@@ -43,6 +43,7 @@ def install(app: FastAPI, settings: Settings) -> Lifecycle:
         RateLimit(settings.rate_limit, settings.rate_burst),
         trail,
         protect_metrics=settings.protect_metrics,
+        metrics_port=settings.metrics_port,
     )
     app.state.guard = guard
     app.add_middleware(Envelope, settings=settings, guard=guard, lifecycle=lifecycle)

@@ -6,6 +6,7 @@ task a server looks at all of them once a second: a timer for each request costs
 """
 
 import asyncio
+import contextlib
 from typing import Any
 
 from uvicorn import Config
@@ -14,6 +15,7 @@ from uvicorn.server import ServerState
 
 from dcao_proto.problem import PROBLEM_MEDIA_TYPE, ProblemError, ProblemKind
 from dcao_server.asgi.problems import problem_body
+from dcao_server.asgi.upgrade import PlainParser, head_without_offer
 from dcao_server.settings import Settings
 
 SWEEP_SECONDS = 1.0
@@ -43,6 +45,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._body_left = 0
         self._tail = b""
         self._held = b""
+        self._plain_head: bytes | None = None
+        self._new_parser()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A new connection owes its first request within the header time."""
@@ -118,6 +122,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Refuses too large a header; gives the body its own time."""
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            self._plain_head = head_without_offer(self.parser.get_method(), self.url, self.headers)
+            return
         self._in_headers = False
         if self._received > self.settings.header_limit:
             # More bytes than the limit came, but some of them may be the body.
@@ -140,6 +147,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is here; the next one starts to count with its first byte."""
+        if self._plain_head is not None:
+            return
         self.overdue_at = None
         self._received = 0
         self._body_left = 0
@@ -165,6 +174,20 @@ class LimitedProtocol(HttpToolsProtocol):
     def _rest(self) -> None:
         self.overdue_at = self.loop.time() + self.settings.keep_alive_seconds
         self._idle = True
+
+    def parse_plain(self, rest: bytes) -> bool:
+        """Begins a request that offered another protocol again without the offer; False when there was none."""
+        if self._plain_head is None:
+            return False
+        head, self._plain_head = self._plain_head, None
+        self._new_parser()
+        self.parser.feed_data(head + rest)
+        return True
+
+    def _new_parser(self) -> None:
+        self.parser = PlainParser(self)
+        with contextlib.suppress(AttributeError):  # httptools < 0.6.3
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
 
     # What becomes of a request that is within the limits: it is uvicorn's.
 

@@ -9,6 +9,7 @@ import contextlib
 import gc
 import socket
 from types import FrameType
+from typing import Any
 
 import structlog
 import uvicorn
@@ -17,7 +18,8 @@ from starlette.types import ASGIApp
 from dcao_server.asgi.direct import DirectProtocol
 from dcao_server.asgi.lifecycle import Lifecycle
 from dcao_server.asgi.protocol import SWEEP_SECONDS, close_overdue
-from dcao_server.settings import Settings
+from dcao_server.listeners import BACKLOG, listeners
+from dcao_server.settings import Settings, SettingsError
 
 _log = structlog.get_logger(__name__)
 GC_THRESHOLD = (20_000, 20, 50)
@@ -51,8 +53,14 @@ class ControllerServer(uvicorn.Server):
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLD)
-        host, port = self.servers[0].sockets[0].getsockname()[:2]
-        _log.info("serving", url=f"http://{f'[{host}]' if ':' in host else host}:{port}")
+        addresses = [
+            listening.getsockname() for server in self.servers for listening in server.sockets or () if listening
+        ]
+        first = addresses[0][1]
+        _log.info("serving", url=_url(addresses[0]))
+        for address in addresses:
+            if address[1] != first:
+                _log.info("serving metrics", url=_url(address))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal's handler: the first one drains, the second one stops at once."""
@@ -106,15 +114,32 @@ def uvicorn_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         forwarded_allow_ips=settings.forwarded_allow_ips,
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=settings.shutdown_seconds,
-        backlog=2048,
+        backlog=BACKLOG,
     )
 
 
-def serve(app: ASGIApp, settings: Settings, lifecycle: Lifecycle) -> int:
-    """Serves until a signal; returns the exit code: 0 after a graceful end, 1 when it could not start."""
+def _url(address: tuple[Any, ...]) -> str:
+    host, port = address[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def serve(
+    app: ASGIApp, settings: Settings, lifecycle: Lifecycle, sockets: list[socket.socket] | None = None
+) -> int:
+    """Serves until a signal; returns the exit code: 0 after a graceful end, 1 when it could not start.
+
+    Args:
+        app: the application.
+        settings: its settings.
+        lifecycle: told of the end.
+        sockets: bound ones to serve on; those of `settings.host` and `settings.port` if absent.
+    """
     server = ControllerServer(uvicorn_config(app, settings), lifecycle, settings.drain_seconds)
     try:
-        server.run()
+        server.run(sockets or listeners(settings.host, settings.port))
+    except SettingsError as error:
+        _log.error("not started", reason=str(error))
+        return 1
     except SystemExit as error:
         return int(error.code or 0) and 1
     return 0

@@ -7,7 +7,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from pydantic import ValidationError
 
-from dcao_server.settings import ENV_PREFIX, Settings, SettingsError
+from dcao_server.settings import ENV_PREFIX, SECRETS, Settings, SettingsError
 
 Host = Annotated[str | None, typer.Option(help="Address to bind (DCAO_HOST, else 127.0.0.1).", show_default=False)]
 Port = Annotated[
@@ -25,18 +25,30 @@ Data = Annotated[
 def settings_from(
     *, host: str | None = None, port: int | None = None, redis_url: str | None = None, data: Path | None = None
 ) -> Settings:
-    """The environment's settings, the command line's over them; ends the program with 2 if they are wrong."""
+    """The environment's settings, the command line's over them; ends the program with 2 and a line for each wrong one."""
     given: dict[str, Any] = {"host": host, "port": port, "redis_url": redis_url, "data": data}
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        lines = (f"{ENV_PREFIX}{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
-        stop("expected settings that fit, see docs/settings.md; got\n    " + "\n    ".join(lines))
+        stop(*(in_words(details) for details in error.errors()))
     except SettingsError as error:
         stop(str(error))
 
 
-def stop(why: str) -> NoReturn:
-    """Ends the program with 2: it was asked for something that cannot be done."""
-    print(f"dcao-controller: {why}", file=sys.stderr)
+def in_words(details: Any) -> str:
+    """One line about a setting that does not fit: its variable, what was expected, and what was got if it is no secret."""
+    name = str(details["loc"][0]) if details["loc"] else ""
+    expected = str(details["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+    if not expected.startswith("expected"):
+        expected = f"expected {expected}"
+    field = Settings.model_fields.get(name)
+    secret = field is None or name in SECRETS or "secret" in str(field.annotation).lower()
+    got = "" if secret or ", got " in expected else f", got {str(details['input'])[:80]!r}"
+    return f"{ENV_PREFIX}{name.upper()}: {expected}{got}; see docs/settings.md"
+
+
+def stop(*why: str) -> NoReturn:
+    """Ends the program with 2, a line for each reason: it was asked for something that cannot be done."""
+    for reason in why:
+        print(f"dcao-controller: {reason}", file=sys.stderr)
     raise typer.Exit(2)

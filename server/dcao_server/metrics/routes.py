@@ -25,11 +25,13 @@ def metrics_router(metrics: Metrics, runs: RunMetrics) -> APIRouter:
     """The routes of one replica's own metrics (some hundred samples, rendered at once) and of the live runs'."""
     router = APIRouter(tags=["metrics"])
 
+    @router.head(paths.METRICS, include_in_schema=False)
     @router.get(paths.METRICS, response_class=Response, summary="Service metrics of this replica, for Prometheus")
     async def service_metrics(request: Request) -> Response:
         body, content_type = render(metrics.registry, request.headers.get("accept", ""))
         return Response(body, headers={"content-type": content_type})
 
+    @router.head(paths.RUN_METRICS, include_in_schema=False)
     @router.get(paths.RUN_METRICS, response_class=Response, summary="Metrics of the live runs, for Prometheus")
     async def run_metrics() -> Response:
         with metrics.store_call("live"):

@@ -9,7 +9,7 @@ from dcao_proto.problem import ProblemError, ProblemKind
 from dcao_server.security.audit import AuditEvent, AuditTrail
 from dcao_server.security.keyring import Keyring
 from dcao_server.security.keys import EVERY_PROJECT, PREFIX, ApiKey, Scope
-from dcao_server.security.needs import Need, need_of
+from dcao_server.security.needs import ON_METRICS_PORT, Need, need_of
 from dcao_server.security.rate import RateLimit
 
 _KEY_IN_TEXT = f"{PREFIX}_".encode()
@@ -38,20 +38,28 @@ class Guard:
         rate: limit for each key.
         trail: where refusals are noted.
         protect_metrics: metrics need a key too.
+        metrics_port: where they do not, and where nothing else is served; None: there is no such port.
     """
 
     def __init__(
-        self, keyring: Keyring | None, rate: RateLimit, trail: AuditTrail, *, protect_metrics: bool = False
+        self,
+        keyring: Keyring | None,
+        rate: RateLimit,
+        trail: AuditTrail,
+        *,
+        protect_metrics: bool = True,
+        metrics_port: int | None = None,
     ) -> None:
         self._keyring = keyring
         self._rate = rate
         self._protect_metrics = protect_metrics
+        self._metrics_port = metrics_port
         self.trail = trail
 
     @property
     def locked(self) -> bool:
         """Whether requests need keys; if not, only a key in the query string is refused."""
-        return self._keyring is not None
+        return self._keyring is not None or self._metrics_port is not None
 
     async def admit(self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes], request_id: str) -> ApiKey | None:
         """The key of a request that may go on; None where it needs none.
@@ -62,10 +70,15 @@ class Guard:
             request_id: for the audit trail.
 
         Raises:
-            ProblemError: unauthenticated, forbidden, rate-limited, or store-unavailable when no key was ever read.
+            ProblemError: unauthenticated, forbidden, rate-limited, store-unavailable when no key was ever read, or
+                not-found when the metrics' own port is asked for anything else.
         """
         if _holds_key(scope["query_string"]) or _KEY_IN_PATH.search(scope["path"]) is not None:
             self._refuse(scope, request_id, _KEY_IN_URL)
+        if self._metrics_port is not None and _port_of(scope) == self._metrics_port:
+            if scope["path"] not in ON_METRICS_PORT:
+                raise ProblemError(ProblemKind.NOT_FOUND, _METRICS_ONLY)
+            return None
         if self._keyring is None:
             return None
         need = need_of(scope["method"], scope["path"], protect_metrics=self._protect_metrics)
@@ -146,6 +159,12 @@ def client_of(scope: Mapping[str, Any]) -> str:
     return str(client[0]) if client else ""
 
 
+def _port_of(scope: Mapping[str, Any]) -> int | None:
+    """The port that the request came in by: of the connection, so that nobody can claim another."""
+    server = scope.get("server")
+    return server[1] if server else None
+
+
 def _forbidden(key: ApiKey, need: Need) -> Refusal | None:
     scope = key.scope_in(need.project)
     if scope >= need.scope:
@@ -173,4 +192,5 @@ _OTHER_SCHEME = Refusal(
     f"expected `Authorization: Bearer dcao_…`, got an Authorization header of another scheme; {HOW_TO_MAKE_ONE}",
 )
 _INVALID_KEY = f"expected a valid API key, got one that is unknown, revoked or expired; {HOW_TO_MAKE_ONE}"
+_METRICS_ONLY = "expected /metrics, /metrics/runs, /healthz or /readyz on this port, got another path; ask DCAO_PORT"
 _KEYS_UNREAD = "expected to check the API key, but the keys could not be read since the start; try again"

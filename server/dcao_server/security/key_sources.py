@@ -9,6 +9,7 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
+from dcao_server.secret_file import read_text
 from dcao_server.security.keys import ApiKey
 from dcao_server.security.own_redis import OwnRedis
 from dcao_server.store.keys import PREFIX
@@ -73,8 +74,8 @@ class KeyFile:
             seen = (status.st_mtime_ns, status.st_size, status.st_ino)
             if seen == self._seen:
                 return None
-            keys = parse_lines(self.path.read_text(), str(self.path))
-        except (OSError, UnicodeDecodeError) as error:
+            keys = parse_lines(read_text(self.path), str(self.path))
+        except (OSError, ValueError) as error:
             raise KeySourceError(
                 f"expected API keys in the file {self.path}, got {error}; make one with `dcao-controller keys create "
                 f"--file {self.path}`, or correct DCAO_API_KEYS_FILE"
@@ -85,19 +86,25 @@ class KeyFile:
     def add(self, key: ApiKey) -> None:
         """Append a key; the file is made, readable by its owner only, where there is none."""
         with self._locked():
-            text = self.path.read_text() if self.path.exists() else ""
+            text = self._text()
             parse_lines(text, str(self.path))
             self._replace(text + ("" if not text or text.endswith("\n") else "\n") + key.model_dump_json() + "\n")
 
     def remove(self, key_id: str) -> bool:
         """Drop a key; False when there was none of that id."""
         with self._locked():
-            text = self.path.read_text() if self.path.exists() else ""
+            text = self._text()
             if key_id not in parse_lines(text, str(self.path)):
                 return False
             kept = [line for line in text.splitlines() if key_id not in parse_lines(line, str(self.path))]
             self._replace("".join(f"{line}\n" for line in kept))
             return True
+
+    def _text(self) -> str:
+        try:
+            return read_text(self.path) if self.path.exists() else ""
+        except ValueError as error:
+            raise KeySourceError(f"{self.path}: {error}") from None
 
     def _replace(self, text: str) -> None:
         """A reader sees the old file or the new one, never half of it."""

@@ -13,6 +13,8 @@ _READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _READ_VERBS = (":replay",)
 """POSTs that store nothing."""
 METRICS = frozenset({paths.METRICS, paths.RUN_METRICS})
+ON_METRICS_PORT = METRICS | {paths.HEALTHZ, paths.READYZ}
+"""All that the metrics' own port serves."""
 
 
 class Need(NamedTuple):
@@ -22,7 +24,7 @@ class Need(NamedTuple):
     project: str | None
 
 
-def need_of(method: str, path: str, *, protect_metrics: bool = False) -> Need | None:
+def need_of(method: str, path: str, *, protect_metrics: bool = True) -> Need | None:
     """The scope that a request needs, or None when everyone may make it.
 
     Args:

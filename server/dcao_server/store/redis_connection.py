@@ -2,7 +2,7 @@
 
 import ssl
 from typing import Any
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote
 
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.cluster import ClusterNode
@@ -10,10 +10,10 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
+from dcao_server.redis_url import database_of, split_redis_url
 from dcao_server.settings import Settings
 from dcao_server.store.redis_lane import Address, Lane, LaneOptions
 
-SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel")
 BLOCK_SECONDS = 0.5
 """How long one XREAD waits for news; a new follower waits as long at most."""
 
@@ -57,7 +57,7 @@ def open_lane(settings: Settings) -> Lane | None:
         fixed = (
             Address(path=url.path) if url.scheme == "unix" else Address(url.hostname or "localhost", url.port or 6379)
         )
-        database = 0 if url.scheme == "unix" else _database(url.path)
+        database = database_of(url)
 
         async def resolve() -> Address:
             return fixed
@@ -91,10 +91,7 @@ def _tls(settings: Settings) -> ssl.SSLContext:
 
 def _url(settings: Settings) -> SplitResult:
     assert settings.redis_url is not None  # noqa: S101  (the caller has looked)
-    url = urlsplit(settings.redis_url.get_secret_value())
-    if url.scheme not in SCHEMES:
-        raise ValueError(f"expected DCAO_REDIS_URL to start with one of {', '.join(SCHEMES)}, got '{url.scheme}'")
-    return url
+    return split_redis_url(settings.redis_url.get_secret_value())
 
 
 def _options(settings: Settings, url: SplitResult, *, blocking: bool) -> dict[str, Any]:
@@ -122,20 +119,13 @@ def _options(settings: Settings, url: SplitResult, *, blocking: bool) -> dict[st
 def _single(url: SplitResult, options: dict[str, Any]) -> Any:
     if url.scheme == "unix":
         options = {name: value for name, value in options.items() if name != "socket_keepalive"}
-        options |= {"connection_class": UnixDomainSocketConnection, "path": url.path}
+        options |= {"connection_class": UnixDomainSocketConnection, "path": url.path, "db": database_of(url)}
     else:
-        options |= {"host": url.hostname or "localhost", "port": url.port or 6379, "db": _database(url.path)}
+        options |= {"host": url.hostname or "localhost", "port": url.port or 6379, "db": database_of(url)}
     if options.pop("ssl", False):
         options["connection_class"] = SSLConnection
     # More requests than connections wait their turn, as long as an answer may take; they are not refused.
     return Redis.from_pool(BlockingConnectionPool(timeout=options["socket_timeout"], **options))
-
-
-def _database(path: str) -> int:
-    text = path.strip("/") or "0"
-    if not text.isdecimal():
-        raise ValueError(f"expected DCAO_REDIS_URL to end with the number of a database, got '{text}'")
-    return int(text)
 
 
 def _hosts(url: SplitResult, default_port: int) -> list[tuple[str, int]]:
@@ -161,8 +151,6 @@ def _sentinel(url: SplitResult, options: dict[str, Any]) -> Any:
 def _sentinels(url: SplitResult, options: dict[str, Any]) -> tuple[Any, str, int]:
     """The Sentinels, the name of the service, the number of the database."""
     service = url.path.strip("/")
-    if not service:
-        raise ValueError("expected redis+sentinel://host:port,host:port/SERVICE, got no service name")
     query = parse_qs(url.query)
     # The user and password are the master's; Sentinels that want their own take them from the query.
     own = {name: query[f"sentinel_{name}"][0] for name in ("username", "password") if f"sentinel_{name}" in query}
@@ -171,4 +159,4 @@ def _sentinels(url: SplitResult, options: dict[str, Any]) -> tuple[Any, str, int
     sentinels: Any = Sentinel(  # type: ignore[no-untyped-call]  # redis-py ships it without annotations
         _hosts(url, 26379), sentinel_kwargs={**shared, **tls, **own}
     )
-    return sentinels, service, _database(query.get("db", ["0"])[0])
+    return sentinels, service, database_of(url)

@@ -37,7 +37,7 @@ def hardened(stack: Stack) -> str:
 def closed(stack: Stack) -> str:
     """Without a key nothing is answered but health; metrics are not published at all."""
     runs = f"{stack.proxy}/v1/projects/{PROJECT}/runs"
-    for path, status in [(runs, 401), (f"{stack.proxy}/metrics", 404), (f"{stack.proxy}/metrics/runs", 404)]:
+    for path, status in [(runs, 401), (f"{stack.proxy}/metrics", 404), (f"{stack.proxy}/%6detrics/runs", 404)]:
         got = get(path).status
         expect(got == status, f"expected {status} without a key from {path}, got {got}")
     expect(get(runs, "dcao_000000000000_" + "0" * 48).status == 401, "expected 401 for a wrong key")
@@ -169,7 +169,7 @@ def scaled(stack: Stack, prometheus: Prometheus) -> str:
 
 def exposed(stack: Stack, path: str) -> str:
     """What a replica shows Prometheus at `path`."""
-    program = f"import urllib.request as u; print(u.urlopen('http://127.0.0.1:8080{path}', timeout=5).read().decode())"
+    program = f"import urllib.request as u; print(u.urlopen('http://127.0.0.1:8081{path}', timeout=5).read().decode())"
     return docker("exec", stack.containers("controller")[0], "python", "-c", program)
 
 

@@ -52,6 +52,7 @@ USUAL: dict[str, Callable[[str], list[bytes]]] = {
     "a name that is not ours": lambda run: [request(run, host="Host: evil.example\r\n")],
     "a proxy's headers": lambda run: [request("nobody", headers=JSON + "X-Forwarded-For: 10.1.2.3, 127.0.0.1\r\n")],
     "a trace": lambda run: [request(run, headers=JSON + f"traceparent: 00-{'a' * 32}-{'b' * 16}-01\r\n")],
+    "offering another protocol": lambda run: [request(run, headers=JSON + "Connection: upgrade\r\nUpgrade: h2c\r\n")],
 }
 UNUSUAL: dict[str, Callable[[str], list[bytes]]] = {
     "chunks": lambda run: [request(run, chunked(OBSERVATION), JSON + "Transfer-Encoding: chunked\r\n", length=False)],
@@ -74,7 +75,6 @@ UNUSUAL: dict[str, Callable[[str], list[bytes]]] = {
     "another page": lambda run: [request(run, headers=JSON + "Origin: http://evil.example\r\n")],
     "another site": lambda run: [request(run, headers=JSON + "Sec-Fetch-Site: cross-site\r\n")],
     "our page": lambda run: [request(run, headers=JSON + "Origin: http://localhost:8000\r\n")],
-    "to be upgraded": lambda run: [request(run, headers=JSON + "Connection: upgrade\r\nUpgrade: h2c\r\n")],
 }
 
 

@@ -221,7 +221,8 @@ class TestNeeds:
             ("GET", "/v1/projects", Need(Scope.READ, None)),
             ("GET", "/healthz", None),
             ("GET", "/readyz", None),
-            ("GET", "/metrics", None),
+            ("GET", "/metrics", Need(Scope.READ, "*")),
+            ("GET", "/metrics/runs", Need(Scope.READ, "*")),
             ("GET", "/openapi.json", None),
             ("GET", "/", None),
         ],
@@ -229,12 +230,12 @@ class TestNeeds:
     def test_needs(self, method: str, path: str, need: Need | None) -> None:
         assert need_of(method, path) == need
 
-    def test_metrics_can_be_closed(self) -> None:
-        assert need_of("GET", "/metrics/runs", protect_metrics=True) == Need(Scope.READ, "*")
-        assert need_of("GET", "/healthz", protect_metrics=True) is None
+    def test_metrics_can_be_opened(self) -> None:
+        assert need_of("GET", "/metrics/runs", protect_metrics=False) is None
+        assert need_of("GET", "/v1/policies", protect_metrics=False) == Need(Scope.READ, None)
 
-    async def test_closed_metrics_need_read_on_every_project(self, file: KeyFile, tmp_path: Path) -> None:
-        settings = Settings(data=tmp_path, api_keys_file=file.path, protect_metrics=True)
+    async def test_metrics_need_read_on_every_project(self, file: KeyFile, tmp_path: Path) -> None:
+        settings = Settings(data=tmp_path, api_keys_file=file.path)
         one, every = bearer(file, {"vision": Scope.ADMIN}), bearer(file, {"*": Scope.READ})
         async with client_of(small_app(settings)) as client:
             assert (await client.get("/metrics/runs")).status_code == 401
@@ -242,7 +243,7 @@ class TestNeeds:
             assert (await client.get("/metrics/runs", headers=every)).status_code == 200
 
     async def test_what_is_not_the_api_needs_no_key(self, client: httpx.AsyncClient) -> None:
-        for path in ("/healthz", "/", "/metrics/runs"):
+        for path in ("/healthz", "/"):
             assert (await client.get(path)).status_code == 200
 
     @pytest.mark.parametrize(
