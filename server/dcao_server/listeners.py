@@ -1,4 +1,4 @@
-"""The sockets that a controller listens on, bound before anything else starts: a port in use is one line, not a trace."""
+"""The sockets that a controller listens on, bound before anything else starts: a port in use is one line."""
 
 import errno
 import os

@@ -82,7 +82,8 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = Field(
         default=None,
         description="`redis://`, `rediss://` (TLS), `unix://`, `redis+cluster://`, `rediss+cluster://` or "
-        "`redis+sentinel://host:port,host:port/service`; `/3` or `?db=3` names a database. Absent: the history lies in one SQLite file under `data`.",
+        "`redis+sentinel://host:port,host:port/service`; `/3` or `?db=3` names a database. "
+        "Absent: the history lies in one SQLite file under `data`.",
     )
     redis_username: str | None = Field(default=None, description="ACL user, if not in the URL.")
     redis_password: SecretStr | None = Field(default=None, description="Password, if not in the URL.")
@@ -137,8 +138,8 @@ class Settings(BaseSettings):
     rate_burst: int = Field(default=4000, ge=1, description="Requests that one API key may make at once.")
     protect_metrics: bool = Field(
         default=True,
-        description="Where API keys are configured, `/metrics` and `/metrics/runs` need one with `read` on `*`, for they "
-        "name every project's runs. `DCAO_METRICS_PORT` is the way without a key.",
+        description="Where API keys are configured, `/metrics` and `/metrics/runs` need one with `read` on `*`, for "
+        "they name every project's runs. `DCAO_METRICS_PORT` is the way without a key.",
     )
     audit_max: int = Field(
         default=10_000, ge=100, description="Newest entries kept of the audit stream in Redis, about."

@@ -10,7 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+import redis
 import yaml
+
+from dcao_server.secret_file import read_secret
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -93,6 +96,86 @@ def test_redis_starts_with_the_password_of_the_file_and_the_durability_that_is_p
     finally:
         process.terminate()
         process.wait(10)
+
+
+PASSWORDS = [
+    "with space",
+    'a"b',
+    "a'b",
+    "back\\slash",
+    "#hash $HOME `id` %s",
+    '" requirepass x',
+    "\\n",
+    "ünïcode",
+    "trailing ",
+]
+
+
+@pytest.mark.parametrize("ends", ["", "\n", "\r\n", "mark"])
+@pytest.mark.parametrize("password", PASSWORDS)
+def test_any_password_is_the_one_that_the_controller_reads(
+    password: str, ends: str, started: dict[str, str], tmp_path: Path
+) -> None:
+    """The script writes it as redis.conf wants it; here the two programs that read it are asked what they read."""
+    file = tmp_path / "password"
+    file.write_bytes(b"\xef\xbb\xbf" + password.encode() if ends == "mark" else (password + ends).encode())
+    assert read_secret(file) == password
+    # In the place of redis-server and redis-cli, programs that say what they were given; one real start is below.
+    (tmp_path / "redis-server").write_text("#!/bin/sh\ngrep ^requirepass $1\n")
+    (tmp_path / "redis-cli").write_text('#!/bin/sh\nprintf %s "$REDISCLI_AUTH" >"$TMPDIR/asked"\necho PONG\n')
+    for name in ("redis-server", "redis-cli"):
+        (tmp_path / name).chmod(0o755)
+    environment = {**started, "PATH": f"{tmp_path}:{started['PATH']}"}
+    command = ["sh", str(tmp_path / "start.sh")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    escaped = password.replace("\\", "\\\\").replace('"', '\\"')
+    assert done.stdout == f'requirepass "{escaped}"\n'
+    assert done.stderr == ""
+    subprocess.run([*command, "ping"], env=environment, check=True)
+    assert (tmp_path / "asked").read_text() == password
+
+
+def test_a_real_redis_starts_with_a_password_of_signs(started: dict[str, str], tmp_path: Path) -> None:
+    password = "a b\"c'd\\e#f$g%h"
+    (tmp_path / "password").write_text(password + "\n")
+    command = ["sh", str(tmp_path / "start.sh")]
+    process = subprocess.Popen(command, env=started, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        client = redis.Redis(unix_socket_path=str(tmp_path / "s"), password=password)
+        end = time.monotonic() + 10
+        while True:
+            try:
+                assert client.ping()
+                break
+            except (redis.ConnectionError, redis.BusyLoadingError):
+                assert time.monotonic() < end, "expected redis-server to answer within 10 s"
+                time.sleep(0.02)
+        client.close()
+    finally:
+        process.terminate()
+        said = process.communicate(timeout=10)[0]
+    assert password.encode() not in said
+
+
+@pytest.mark.parametrize(
+    "data", [b"\n", b"hunter2\nb", b"hunter2\rb", "hunter2".encode("utf-16")], ids=["line end", "two", "cr", "utf-16"]
+)
+def test_a_file_that_holds_no_password_is_refused_without_printing_it(
+    data: bytes, started: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "password").write_bytes(data)
+    done = subprocess.run(["sh", str(tmp_path / "start.sh")], env=started, capture_output=True, check=False, timeout=10)
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"dcao-redis: expected the Redis password in ")
+    assert b"hunter2" not in done.stderr + done.stdout
+
+
+def test_every_health_check_of_redis_asks_by_the_script_that_knows_the_password() -> None:
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    assert compose["services"]["redis"]["healthcheck"]["test"] == ["CMD", "sh", "/usr/local/bin/dcao-redis", "ping"]
+    manifests = (DEPLOY / "kubernetes/redis/redis.yaml").read_text()
+    assert manifests.count("command: [sh, /usr/local/bin/dcao-redis, ping]") == 2
+    assert "REDISCLI_AUTH" not in manifests
 
 
 def test_redis_without_a_password_refuses_to_start_and_says_what_to_do(started: dict[str, str], tmp_path: Path) -> None:

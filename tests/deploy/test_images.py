@@ -81,6 +81,14 @@ def test_the_controller_has_no_torch_and_checks_its_own_health() -> None:
     assert 'CMD ["python", "-m", "dcao_server.healthcheck"]' in check
 
 
+@pytest.mark.parametrize("name", ["controller", "worker"])
+def test_the_work_folder_is_open_to_whichever_user_an_engine_chooses(name: str) -> None:
+    """OpenShift and `docker run --user` do; the image itself is run so by the compose test."""
+    text = " ".join(instructions(ROOT / f"deploy/{name}.Dockerfile"))
+    assert "install -d -o dcao -g dcao -m 1777 /data" in text
+    assert "WORKDIR /data" in text
+
+
 def test_pip_settings_are_secrets_and_not_arguments() -> None:
     """An argument or variable would stay in the image's history."""
     for path in FILES:

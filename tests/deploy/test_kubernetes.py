@@ -136,6 +136,30 @@ def test_liveness_asks_the_process_and_readiness_the_store() -> None:
     assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
 
 
+@pytest.mark.parametrize(
+    "port",
+    [6379, 6380, 26379, 4317, 4318],
+    ids=["redis", "redis over TLS", "sentinel", "OTLP over gRPC", "OTLP over HTTP"],
+)
+def test_the_network_lets_the_controller_reach_what_the_documentation_names(port: int) -> None:
+    allowed = [entry["port"] for rule in of_kind("NetworkPolicy")["spec"]["egress"] for entry in rule["ports"]]
+    assert port in allowed
+
+
+def test_metrics_are_for_those_who_monitor_and_the_api_for_those_who_work() -> None:
+    """The port without keys is not open to workers, and nobody needs a key of theirs to scrape."""
+    work, monitor = of_kind("NetworkPolicy")["spec"]["ingress"]
+    assert [entry["port"] for entry in work["ports"]] == ["http"]
+    assert [entry["port"] for entry in monitor["ports"]] == ["metrics"]
+    assert all("monitoring" in json.dumps(peer) for peer in monitor["from"])
+    assert not any("monitoring" in json.dumps(peer) for peer in work["from"])
+    (container,) = of_kind("Deployment")["spec"]["template"]["spec"]["containers"]
+    ports = {entry["name"]: str(entry["containerPort"]) for entry in container["ports"]}
+    data = of_kind("ConfigMap")["data"]
+    assert ports == {"http": data["DCAO_PORT"], "metrics": data["DCAO_METRICS_PORT"]}
+    assert {entry["name"]: str(entry["port"]) for entry in of_kind("Service")["spec"]["ports"]} == ports
+
+
 @contextmanager
 def prometheus(folder: Path, jobs: list[dict[str, Any]]) -> Iterator[str]:
     """A real Prometheus with these scrape jobs; its address. Nothing needs to listen where it scrapes."""

@@ -123,9 +123,7 @@ def _url(address: tuple[Any, ...]) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def serve(
-    app: ASGIApp, settings: Settings, lifecycle: Lifecycle, sockets: list[socket.socket] | None = None
-) -> int:
+def serve(app: ASGIApp, settings: Settings, lifecycle: Lifecycle, sockets: list[socket.socket] | None = None) -> int:
     """Serves until a signal; returns the exit code: 0 after a graceful end, 1 when it could not start.
 
     Args:

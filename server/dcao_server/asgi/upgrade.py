@@ -5,30 +5,35 @@ request, so uvicorn, which ignores the offer, would answer it as if it had none.
 again without the offer, and its body with it.
 """
 
+import typing
 from collections.abc import Iterable
+from typing import Any
 
 import httptools
 
 _OFFERS = frozenset({b"upgrade", b"http2-settings"})
 
 
-class PlainParser(httptools.HttpRequestParser):  # type: ignore[misc]  # it ships no annotations
+class Protocol(typing.Protocol):
+    """What the parser calls besides httptools' callbacks."""
+
+    def parse_plain(self, rest: bytes) -> bool:
+        """Begins the request again, its offer ignored; False when there is none to begin again."""
+
+
+class PlainParser(httptools.HttpRequestParser):
     """httptools' parser, but what follows an ignored offer goes to `protocol.parse_plain` instead of nowhere."""
 
-    def __new__(cls, protocol: object) -> "PlainParser":
-        """httptools takes the protocol when an instance is made."""
-        return super().__new__(cls, protocol)  # type: ignore[no-any-return]
-
-    def __init__(self, protocol: object) -> None:
+    def __init__(self, protocol: Protocol) -> None:
         super().__init__(protocol)
         self._protocol = protocol
 
-    def feed_data(self, data: bytes) -> None:
+    def feed_data(self, data: Any) -> None:
         """Parses a part of the stream."""
         try:
             super().feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            if not self._protocol.parse_plain(data[upgrade.args[0] :]):  # type: ignore[attr-defined]
+            if not self._protocol.parse_plain(data[upgrade.args[0] :]):
                 raise
 
 

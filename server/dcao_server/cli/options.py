@@ -25,7 +25,7 @@ Data = Annotated[
 def settings_from(
     *, host: str | None = None, port: int | None = None, redis_url: str | None = None, data: Path | None = None
 ) -> Settings:
-    """The environment's settings, the command line's over them; ends the program with 2 and a line for each wrong one."""
+    """The environment's settings, the command line's over them; ends the program if one does not fit."""
     given: dict[str, Any] = {"host": host, "port": port, "redis_url": redis_url, "data": data}
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
@@ -36,7 +36,7 @@ def settings_from(
 
 
 def in_words(details: Any) -> str:
-    """One line about a setting that does not fit: its variable, what was expected, and what was got if it is no secret."""
+    """A line about a setting that does not fit: its variable, what was expected, what was got if it is no secret."""
     name = str(details["loc"][0]) if details["loc"] else ""
     expected = str(details["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
     if not expected.startswith("expected"):
