@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test test-slow compose-test lint format install components clean screenshots
+.PHONY: demo test test-slow test-versions compose-test lint format install components clean screenshots
 
 demo: install  ## Train a small CNN under the controller and draw what happened.
 	$(BIN)/dcao demo
@@ -13,6 +13,9 @@ test: install components  ## The whole fast suite, against real components.
 
 test-slow: install components  ## The proofs that take minutes.
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow
+
+test-versions: install  ## Every command, and a worker under a controller, with the lowest and the newest versions allowed.
+	$(BIN)/python scripts/versions.py lowest newest
 
 compose-test:  ## The stack for real: up, killed, scaled, a Swarm. Starts a Docker engine where none answers.
 	sh tests/deploy/compose/run.sh
