@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
 
-from dcao_client import Attachment
+from dcao_client import DCAO, Attachment
 from dcao_experiments.data import Images
 from dcao_proto import Hyperparameters
 
@@ -54,19 +54,31 @@ def train(
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
     before_step: Callable[[int, Batch], Any] | None = None,
 ) -> Iterator[StepReport]:
-    """Trains on every batch of the stream."""
+    """Trains on every batch of the stream.
+
+    Args:
+        dcao: what `attach` returned. An optimizer that is a `DCAO` brings its own and is given each batch.
+    """
     model.train()
+    own = isinstance(optimizer, DCAO)
+    control = optimizer.control if isinstance(optimizer, DCAO) else dcao
     for step, batch in enumerate(stream):
         if before_step is not None:
             before_step(step, batch)
-        decision = dcao.step(batch) if dcao is not None else None
+        before = None if control is None else control.decision
+        if dcao is not None:
+            dcao.step(batch)
         optimizer.zero_grad()
         loss = cross_entropy(model, batch)
         loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        if own:
+            optimizer.step(batch=batch)  # type: ignore[call-arg]
+        else:
+            optimizer.step()
         if scheduler is not None:
             scheduler.step()
-        yield StepReport(step, loss.item(), None if dcao is None else dcao.applied, decision is not None)
+        applied, probed = (None, False) if control is None else (control.applied, control.decision is not before)
+        yield StepReport(step, loss.item(), applied, probed)
 
 
 @torch.no_grad()
