@@ -1,6 +1,7 @@
 """The trainings that the demo compares: one network, one order of batches, and a learning rate from somewhere.
 
-The rate `tuned` is the best of five (0.001 … 0.016) for AdamW under a cosine, by the mean test accuracy of seeds 0 to 2.
+The rate `tuned` is the best of 0.001, 0.002, 0.004, 0.008 and 0.016, by the mean test accuracy of seeds 0 to 2 after 500
+steps.
 """
 
 import math
@@ -15,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from dcao_client import DCAO, Attachment, attach
 from dcao_experiments.data import Images
 from dcao_experiments.models import SmallViT
-from dcao_experiments.training import Batch, StepReport, accuracy, batches, cross_entropy, train
+from dcao_experiments.training import StepReport, accuracy, batches, cross_entropy, train
 from dcao_proto.run import Trust
 
 BATCH = 64
@@ -79,9 +80,7 @@ def run(
     began = time.perf_counter()
     spent = 0.0  # on looking
     attached = None if isinstance(optimizer, DCAO) else control
-    for report in train(
-        model, optimizer, batches(images, BATCH, steps, seed), dcao=attached, scheduler=scheduler
-    ):
+    for report in train(model, optimizer, batches(images, BATCH, steps, seed), dcao=attached, scheduler=scheduler):
         _note(trace, report, optimizer, control)
         if report.step % max(steps // LOOKS, 1) == 0:
             looking = time.perf_counter()
@@ -113,9 +112,7 @@ def _optimizer(
 
     control = None
     if contestant.trust is not None:
-        control = attach(
-            model, optimizer, cross_entropy, trust=contestant.trust, run=name, url=url, labels=labels
-        )
+        control = attach(model, optimizer, cross_entropy, trust=contestant.trust, run=name, url=url, labels=labels)
     return optimizer, LambdaLR(optimizer, shape), control
 
 
@@ -137,6 +134,3 @@ def _look(model: SmallViT, optimizer: Optimizer, images: Images, count: int) -> 
     if isinstance(optimizer, DCAO):
         optimizer.train()
     return found
-
-
-__all__ = ["Batch", "Contestant", "Trace", "run"]

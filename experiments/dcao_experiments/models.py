@@ -40,7 +40,8 @@ class Block(nn.Module):
         q, k, v = heads.unbind()
         weights = (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(-1)
         x = x + self.out((weights @ v).transpose(1, 2).reshape(n, tokens, width))
-        return x + self.mlp(self.before_mlp(x))
+        mixed: Tensor = x + self.mlp(self.before_mlp(x))
+        return mixed
 
 
 class SmallViT(nn.Module):
@@ -60,4 +61,5 @@ class SmallViT(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.patches(x).flatten(2).transpose(1, 2) + self.positions
-        return self.head(self.norm(self.blocks(tokens)).mean(1))
+        scores: Tensor = self.head(self.norm(self.blocks(tokens)).mean(1))
+        return scores

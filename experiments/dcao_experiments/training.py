@@ -60,7 +60,6 @@ def train(
         dcao: what `attach` returned. An optimizer that is a `DCAO` brings its own and is given each batch.
     """
     model.train()
-    own = isinstance(optimizer, DCAO)
     control = optimizer.control if isinstance(optimizer, DCAO) else dcao
     for step, batch in enumerate(stream):
         if before_step is not None:
@@ -71,8 +70,8 @@ def train(
         optimizer.zero_grad()
         loss = cross_entropy(model, batch)
         loss.backward()  # type: ignore[no-untyped-call]
-        if own:
-            optimizer.step(batch=batch)  # type: ignore[call-arg]
+        if isinstance(optimizer, DCAO):
+            optimizer.step(batch=batch)
         else:
             optimizer.step()
         if scheduler is not None:

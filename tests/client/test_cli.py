@@ -161,10 +161,10 @@ def test_serve_starts_the_controller_and_keeps_its_file_in_the_data_folder(tmp_p
         assert process.wait(20) == 0
 
 
-def test_demo_trains_both_runs_and_draws_them(tmp_path):
-    """The demo in small: a controller, two runs, plots, a picture; η, β, λ move."""
-    result = dcao("demo", "--steps", "120", "--out", str(tmp_path / "demo.png"))
+def test_demo_trains_with_right_wrong_spoilt_and_no_rates_and_draws_them(tmp_path):
+    """The demo in small: a controller, every training, a table and a picture."""
+    result = dcao("demo", "--data", "digits", "--steps", "20", "--out", str(tmp_path / "demo.png"))
     assert result.returncode == 0, result.stderr
-    assert "with DCAO" in result.stdout
-    assert "learning rate η" in result.stdout
+    for name in ("DCAO(model, loss)", "tuned × 8", "spike", "guard", "test accuracy"):
+        assert name in result.stdout
     assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")

@@ -56,7 +56,15 @@ const DEFINITIONS = (spec) => [
     floor: 0,
     series: [
       { column: "lr", name: "η", colour: "green", stepped: true, width: 2.2 },
-      { column: "baseLr", name: "without DCAO", colour: "grey", dash: "dashed", width: 1.4, stepped: true },
+      {
+        column: "baseLr",
+        name: spec.scale === "path" ? "r/√G · shape" : "without DCAO",
+        colour: "grey",
+        dash: "dashed",
+        width: 1.4,
+        stepped: true,
+      },
+      { column: "ceiling", name: "ceiling", colour: "vermillion", dash: "dashed", width: 1.6, stepped: true, aside: true },
     ],
   },
   {

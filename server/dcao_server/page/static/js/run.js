@@ -96,6 +96,8 @@ export class RunView {
       ["project", run.project],
       ["optimizer", spec.optimizer],
       ["policy", spec.policy?.name ?? "default"],
+      ...(spec.trust ? [["trust", spec.trust]] : []),
+      ...(spec.scale === "path" ? [["rate from", "the path"]] : []),
       ["probe every", plural(spec.probe_interval ?? 100, "step")],
       run.attempt > 1 ? ["attempt", integer(run.attempt)] : null,
       ...Object.entries(spec.labels ?? {}),

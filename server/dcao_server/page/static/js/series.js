@@ -5,7 +5,7 @@
 
 export const COLUMNS = [
   "step", "rho", "gamma", "edge", "lr", "momentum", "decay", "loss",
-  "baseLr", "baseMomentum", "baseDecay", "batchSharpness", "limit", "batchEdge",
+  "baseLr", "baseMomentum", "baseDecay", "batchSharpness", "limit", "batchEdge", "ceiling",
 ];
 
 const orNull = (value) => (value === undefined ? null : value);
@@ -75,6 +75,7 @@ export class Series {
       batchSharpness: positive(orNull(observation.batch_sharpness)),
       limit,
       batchEdge,
+      ceiling: positive(orNull(decision.ceiling)),
     };
     for (const column of COLUMNS) this.columns[column].push(row[column]);
     this.entries.push({
