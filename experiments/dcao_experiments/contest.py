@@ -1,7 +1,7 @@
 """The trainings that the demo compares: one network, one order of batches, and a learning rate from somewhere.
 
-The rate `tuned` is the best of 0.001, 0.002, 0.004, 0.008 and 0.016, by the mean test accuracy of seeds 0 to 2 after 500
-steps.
+The rate `tuned` is the best of 0.001, 0.002, 0.004, 0.008 and 0.016, by the mean test accuracy of seeds 0 to 2 after
+500 steps.
 """
 
 import math

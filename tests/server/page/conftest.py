@@ -20,7 +20,7 @@ def browser() -> Iterator[Browser]:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
     """A controller with three runs in two projects: one at its edge, one young, one that has ended."""
     controller = Controller(tmp_path_factory.mktemp("page"))
-    edge = Worker(controller.url, "vision", "resnet18", labels={"model": "resnet18"})
+    edge = Worker(controller.url, "vision", "resnet18", policy={"name": "edge"}, labels={"model": "resnet18"})
     young = Worker(controller.url, "vision", "vgg11")
     ended = Worker(controller.url, "language", "gpt", optimizer="adamw")
     for _ in range(60):

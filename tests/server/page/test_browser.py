@@ -186,6 +186,28 @@ def test_a_series_is_hidden_and_shown_by_its_key(visit: Visit) -> None:
     assert canvas.evaluate("canvas => canvas.toDataURL()") == with_line
 
 
+def test_a_run_without_a_rate_shows_its_trust_and_its_ceiling(browser: Browser, served: Controller) -> None:
+    run = f"{served.url}/v1/projects/language/runs/ratefree"
+    spec = {"optimizer": "schedule_free_adam", "base": {"lr": 0.0, "momentum": 0.9}, "scale": "path", "trust": "auto"}
+    httpx.put(run, json=spec).raise_for_status()
+    for step in range(3):
+        path = {"distance": 0.1 * step, "gradients": 2.0 * step, "steps": step}
+        base = {"lr": 0.05 if step else 0.0, "momentum": 0.9}
+        seen = {"step": step, "rho": 12.0, "gamma": 0.0, "base": base, "path": path}
+        decision = httpx.post(f"{run}/decisions", json=seen).raise_for_status().json()
+    assert decision["ceiling"] > 0
+    with visiting(browser, served.url) as visit:
+        visit.open("#/language/ratefree")
+        visit.wait_for_text(IN_SIGHT, "3 decisions in sight")
+        keys = visit.page.get_by_role("region", name="Learning rate").locator(".series-key").all_inner_texts()
+        assert [key.split("\n")[0] for key in keys] == ["η", "r/√G · shape", "ceiling"]
+        about = visit.text("main")
+        assert "trust auto" in about
+        assert "rate from the path" in about
+        assert visit.errors == []
+    httpx.delete(run).raise_for_status()  # other tests count the runs
+
+
 def test_the_keyboard_moves_zooms_and_goes_back(visit: Visit) -> None:
     visit.open(RUN)
     visit.wait_for_text(IN_SIGHT, "60 decisions in sight")
