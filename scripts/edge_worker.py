@@ -38,7 +38,6 @@ def main() -> int:
         square_loss,
         policy=policy,
         probe_interval=20,
-        overhead=None,  # a picture needs many points more than it needs speed
         labels={"data": "digits", "model": "mlp"},
     )
     batch = (data.x, data.y)

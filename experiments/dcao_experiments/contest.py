@@ -21,7 +21,7 @@ from dcao_proto.run import Trust
 
 BATCH = 64
 LOOKS = 20  # at the test images along a run
-LOOKED_AT = 2000  # test images on each of them; the last look is at all
+LOOKED_AT = 1000  # test images on each of them; the last look is at all
 SPIKE, SPIKE_FROM, SPIKE_TO = 16.0, 0.4, 0.48  # factor on the schedule, and where, as shares of the run
 
 

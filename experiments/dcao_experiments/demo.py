@@ -53,8 +53,9 @@ def demo(
     with tempfile.TemporaryDirectory() as folder, running_controller(Path(folder)) as url:
         console.print(f"{name}: {len(images.x)} images; controller at {url} (the runs are live on that page)")
         with _progress(console) as progress:
-            tasks = {one.name: progress.add_task(one.name, total=steps, accuracy="") for one in every}
+            tasks = {one.name: progress.add_task(one.name, total=steps, accuracy="", start=False) for one in every}
             for one in every:
+                progress.start_task(tasks[one.name])
                 traces[one.name] = run(one, images, steps, seed, url, _shower(progress, tasks[one.name]))
     console.print(_table(every, traces))
     from dcao_experiments.picture import draw  # matplotlib takes a second to import

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Okabe and Ito's palette: distinguishable with any colour vision.
-OURS, TUNED, HIGH, LOW, SECOND = "#0072B2", "#333333", "#D55E00", "#E69F00", "#009E73"
+OURS, TUNED, HIGH, LOW, SECOND, WITHOUT = "#0072B2", "#333333", "#D55E00", "#E69F00", "#009E73", "#999999"
 STYLE: dict[Any, Any] = {
     "font.size": 11,
     "axes.titlesize": 12,
@@ -30,6 +30,7 @@ STYLE: dict[Any, Any] = {
     "grid.alpha": 0.25,
     "lines.linewidth": 1.8,
 }
+NAMES = {"digits": "scikit-learn's digits", "fashion-mnist": "Fashion-MNIST"}
 GAP = 0.062  # between two labels, as a share of the axis
 ROOM = 1.42  # of the axis, where labels at the ends of lines take the rest
 
@@ -46,7 +47,7 @@ def draw(traces: dict[str, Trace], path: Path, *, data: str) -> None:
         _rate(figure.add_subplot(grid[1, 2:4]), ours)
         _sharpness(figure.add_subplot(grid[1, 4:]), ours)
         figure.suptitle(
-            f"Test accuracy of a small vision transformer on {data}, the same batches for all; "
+            f"Test accuracy of a small vision transformer on {NAMES[data]}, the same batches for all; "
             f"DCAO's probes took {ours.overhead:.1%} of its time",
             fontsize=11,
         )
@@ -72,7 +73,9 @@ def _contest(axis: Axes, traces: dict[str, Trace]) -> None:
 def _spike(axis: Axes, traces: dict[str, Trace]) -> None:
     plain, guarded = traces["spike"], traces["spike, guard"]
     axis.axvspan(SPIKE_FROM * plain.steps, SPIKE_TO * plain.steps, color=HIGH, alpha=0.15, linewidth=0)
-    _accuracies(axis, [(guarded, 'trust="guard"', OURS), (plain, "plain", TUNED)])
+    _accuracies(
+        axis, [(guarded, 'trust="guard"', OURS), (plain, "plain", TUNED), (traces["tuned"], "unspoilt", WITHOUT)]
+    )
     axis.set_title(f"The tuned schedule × {SPIKE:g} for {(SPIKE_TO - SPIKE_FROM) * plain.steps:.0f} steps")
     axis.set_xlabel("optimizer step")
 
