@@ -307,7 +307,7 @@ def attach(
         >>> dcao = attach(model, optimizer, mse, run="doctest", journal_dir="/dev/null/nowhere")
         >>> batch = torch.ones(4, 2), torch.zeros(4, 1)
         >>> dcao.step(batch).regime
-        'stable'
+        'flat'
         >>> mse(model, batch).backward(); optimizer.step(); dcao.finish()
     """
     choice = policy if isinstance(policy, PolicyChoice) else PolicyChoice(name=policy, params=policy_params or {})
