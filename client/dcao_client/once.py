@@ -25,4 +25,5 @@ class Once:
     def always(self, level: int, message: str, *args: object) -> None:
         """Logs at any rate."""
         with contextlib.suppress(Exception):  # there is nowhere left to say it
-            log.log(level, message, *args)
+            # Exceptions as text: a handler that keeps records would keep their frames, and with them whole answers.
+            log.log(level, message, *(str(arg) if isinstance(arg, BaseException) else arg for arg in args))

@@ -28,6 +28,7 @@ class Controller:
     def __init__(self) -> None:
         self.change: Callable[[str, Answer], Answer | None] = lambda path, answer: answer
         self.paths: list[str] = []
+        self.asked: list[str] = []
         self.backfilled: list[dict[str, Any]] = []
         self.stop = threading.Event()
         self.steps: set[int] = set()  # in the history
@@ -40,6 +41,7 @@ class Controller:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 kind = outer.kind_of(self.command, self.path)
                 outer.paths.append(kind)
+                outer.asked.append(self.path)
                 answer = outer.change(kind, (200, {}, json.dumps(outer.right(kind, self.path, body)).encode()))
                 if answer is None:
                     self.close_connection = True
@@ -52,7 +54,7 @@ class Controller:
                 while type(answer[2]) is not bytes and not outer.stop.wait(0.05):
                     self.wfile.write(b" ")
 
-            do_PUT = do_POST = do  # noqa: N815  (the library's names)
+            do_GET = do_PUT = do_POST = do  # noqa: N815  (the library's names)
 
             def log_message(self, *args: object) -> None:
                 """Nothing."""

@@ -214,3 +214,10 @@ def test_the_documentation_has_every_setting_of_the_client():
     for name, field in ClientSettings.model_fields.items():
         default = "" if field.default is None else f"`{field.default}`"
         assert f"| `DCAO_{name.upper()}` | {default} | {field.description} |" in page
+
+
+def test_commands_take_the_name_that_the_user_gave(controller):
+    """Not what was made of it: `dcao show "team/exp-3"` asks about the run that is meant."""
+    done = dcao("export", "team/exp-3", "--format", "ndjson", url=controller.url)
+    assert "Traceback" not in done.stderr
+    assert controller.asked[-1].startswith(f"/v1/projects/default/runs/{wire_name('team/exp-3')}/decisions")

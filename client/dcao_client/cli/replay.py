@@ -11,6 +11,7 @@ from rich.table import Table
 from dcao_client.cli.api import Api, errors
 from dcao_client.cli.plots import Series, terminal_plots
 from dcao_client.cli.runs import Project, Url
+from dcao_client.names import wire_name
 from dcao_proto import Decision, PolicyChoice, Record
 from dcao_proto.paths import REPLAY
 
@@ -31,7 +32,7 @@ def replay(
     api = Api(url, project)
     choice = PolicyChoice(name=policy, params=_parse(param or []))
     info, records = api.run(run), list(api.history(run))
-    path = REPLAY.format(project=api.project, run=run)
+    path = REPLAY.format(project=api.project, run=wire_name(run))
     reply = api.call("POST", path, content=choice.wire_json(), headers={"content-type": "application/json"})
     decisions = [Decision.model_validate_json(line) for line in reply.content.splitlines()]
     names = (info.spec.policy.name, policy)

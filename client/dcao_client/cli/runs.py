@@ -15,6 +15,7 @@ from rich.text import Text
 
 from dcao_client.cli.api import Api
 from dcao_client.cli.plots import Series, terminal_plots
+from dcao_client.names import wire_name
 from dcao_proto import Record, Run
 from dcao_proto.paths import run_path
 from dcao_proto.policy.reasons import REASONS
@@ -84,7 +85,7 @@ def export(
 ) -> None:
     """Writes a run's whole history; floats are exact."""
     api = Api(url, project)
-    path = f"{run_path(api.project, run)}/decisions"
+    path = f"{run_path(api.project, wire_name(run))}/decisions"
     api.run(run)  # a run that is not there is said before a file is made
     with api.http.stream("GET", path, params={"format": format}) as reply:
         reply.raise_for_status()
