@@ -3,6 +3,7 @@
 Run by scripts/versions.py inside the environment that it made. Prints nothing but what went wrong.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -48,7 +49,8 @@ def asked(url: str) -> None:
     beside = Path(sys.executable).parent
     for words in ("runs", "show smoke", "export smoke", "policies", "replay smoke --policy constant"):
         command = [str(beside / "dcao"), *words.split()]
-        done = subprocess.run([*command, "--url", url], capture_output=True, text=True, check=False)
+        environment = {**os.environ, "DCAO_URL": url}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
     for path in ("/", "/openapi.json", "/metrics", "/metrics/runs", "/readyz"):
         urllib.request.urlopen(url + path, timeout=10).read()
