@@ -61,7 +61,7 @@ def run(
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
     scheduler = CosineAnnealingLR(optimizer, 2 * workload.steps)
     control = attach(
-        model, optimizer, cross_entropy, url=url, run=name, policy="edge", probe_interval=workload.interval,
+        model, optimizer, cross_entropy, url=url, run=name, policy="paper", probe_interval=workload.interval,
         overhead=None, deadline=DEADLINE, journal_dir=journal, probe=ProbeSettings(probe_batch=64),
     )  # fmt: skip
     trained = Trained()

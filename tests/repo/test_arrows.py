@@ -11,8 +11,9 @@ STDLIB = set(sys.stdlib_module_names)
 FRAMEWORKS = {"torch", "jax", "jaxlib", "tensorflow", "keras", "optax", "numpy"}
 PROTO = {"dcao_proto", "pydantic", "pydantic_core"}  # the latter is the former's own
 SERVER = PROTO | {
-    "dcao_server", "annotated_types", "fastapi", "hiredis", "httptools", "msgpack", "opentelemetry", "prometheus_client",
-    "pyarrow", "pydantic_settings", "redis", "rich", "sse_starlette", "starlette", "structlog", "typer", "typing_extensions", "uvicorn", "uvloop",
+    "dcao_server", "annotated_types", "fastapi", "hiredis", "httptools", "msgpack", "opentelemetry",
+    "prometheus_client", "pyarrow", "pydantic_settings", "redis", "rich", "sse_starlette", "starlette", "structlog",
+    "typer", "typing_extensions", "uvicorn", "uvloop",
 }  # fmt: skip
 CLIENT = PROTO | {
     "dcao_client", "certifi", "httpcore", "httpx", "matplotlib", "plotille", "pydantic_settings", "rich", "typer",
