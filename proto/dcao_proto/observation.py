@@ -55,6 +55,9 @@ class Path(Message):
     shape: float = Field(
         default=1.0, strict=True, ge=0, le=1, description="What the user's schedule says now, over its peak."
     )
+    most: NonNegative | None = Field(
+        default=None, description="Under `guard`: what the user's schedule says now, above which nothing goes."
+    )
 
 
 class Observation(Message):

@@ -75,7 +75,7 @@ class RunSpec(Message):
     @classmethod
     def _bounds_follow_from_trust(cls, given: Any) -> Any:
         if isinstance(given, dict) and given.get("bounds") is None:
-            trusted = BOUNDS.get("auto" if given.get("scale") == "path" else given.get("trust"))
+            trusted = BOUNDS.get("path" if given.get("scale") == "path" else given.get("trust"))
             return given if trusted is None else {**given, "bounds": trusted}
         return given
 
@@ -83,11 +83,13 @@ class RunSpec(Message):
     def _trust_is_kept(self) -> Self:
         if self.trust == "auto" and self.scale != "path":
             raise ValueError("trust auto takes the scale from the path: send scale path, or trust guard")
-        if self.trust in ("watch", "guard"):
-            if self.scale != "user":
-                raise ValueError(f"trust {self.trust} leaves the scale to the user: send scale user, or trust auto")
-            if self.bounds.lr[1] > 1 or (self.trust == "watch" and self.bounds.lr[0] < 1):
-                raise ValueError(f"trust {self.trust} allows no such bounds on lr: leave the bounds out")
+        if self.trust == "watch" and self.scale != "user":
+            raise ValueError("trust watch leaves the scale to the user: send scale user, or trust guard")
+        low, high = self.bounds.lr
+        if (self.trust == "watch" and (low, high) != _KEPT) or (
+            self.trust == "guard" and self.scale == "user" and high > 1
+        ):
+            raise ValueError(f"trust {self.trust} allows no such bounds on lr: leave the bounds out")
         return self
 
 
@@ -96,7 +98,7 @@ BOUNDS: dict[str | None, Bounds] = {
     "watch": Bounds(lr=_KEPT, momentum=_KEPT, weight_decay=_KEPT),
     "guard": Bounds(lr=(0.0, 1.0), momentum=_KEPT, weight_decay=_KEPT),
     # A multiple of distance over gradients: no fixed point of the path lies above 4 (docs/policies.md).
-    "auto": Bounds(lr=(0.0, 16.0), momentum=_KEPT, weight_decay=_KEPT),
+    "path": Bounds(lr=(0.0, 16.0), momentum=_KEPT, weight_decay=_KEPT),
 }
 
 

@@ -49,7 +49,15 @@ specs = st.builds(
     st.sampled_from(OPTIMIZERS),
     hyperparameters,
     st.builds(PolicyChoice, name=names),
-    st.sampled_from([{"scale": "path", "trust": "auto"}, {"scale": "path"}, {"trust": "guard"}, {"trust": "watch"}]),
+    st.sampled_from(
+        [
+            {"scale": "path", "trust": "auto"},
+            {"scale": "path", "trust": "guard"},
+            {"scale": "path"},
+            {"trust": "guard"},
+            {"trust": "watch"},
+        ]
+    ),
 )
 paper_specs = st.builds(
     RunSpec,

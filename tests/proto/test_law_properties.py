@@ -23,7 +23,7 @@ def check_bounds(spec: RunSpec, decision: Decision) -> None:
             assert low <= multiplier <= high, name
     assert 0 <= decision.momentum < 1
     assert decision.lr >= (0.0 if decision.ceiling is None else min(decision.ceiling, 0.0))
-    if spec.trust in ("watch", "guard"):
+    if spec.trust in ("watch", "guard") and spec.scale == "user":
         assert decision.multipliers.lr <= 1
     if spec.trust == "watch":
         assert (decision.multipliers.lr, decision.ceiling) == (1.0, None)

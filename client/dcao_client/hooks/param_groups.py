@@ -67,11 +67,11 @@ class ParamGroups:
         optimizer: hooks are registered on it; `remove` takes them off.
         max_momentum: no group's momentum is raised above this.
         scale: "user", or "path": then the base is r/√G times the shape of what the user's schedule says.
-        follow: whether to measure the path; a law that sets its bounds by it needs it under either scale.
+        guarded: never above what the user's schedule says, whatever the base is.
     """
 
     def __init__(
-        self, optimizer: Optimizer, *, max_momentum: float = 0.99, scale: Scale = "user", follow: bool = False
+        self, optimizer: Optimizer, *, max_momentum: float = 0.99, scale: Scale = "user", guarded: bool = False
     ) -> None:
         if not optimizer.param_groups:
             raise ValueError("expected an optimizer with at least one parameter group, got none")
@@ -82,7 +82,9 @@ class ParamGroups:
         self.factors = Multipliers()
         self.ceiling: float | None = None
         self.scale: Scale = scale
-        self._path = UserPath(optimizer) if follow or scale == "path" else None
+        self._guarded = guarded
+        self._decided = False
+        self._path = UserPath(optimizer) if scale == "path" else None
         self._first_rate: float | None = None
         self._share = 1.0  # of what was pushed for, in use
         self._group_factors: dict[str, float] = {}
@@ -98,7 +100,7 @@ class ParamGroups:
         Groups keep their own ratios to it, so one number can stand for all. Under scale "path" lr is the path's.
         """
         found = self.user()
-        if self.scale == "user" or self._path is None:
+        if self._path is None:
             return found
         return found.model_copy(update={"lr": min(self._path.base(found.lr), MAX_LR)})
 
@@ -114,7 +116,10 @@ class ParamGroups:
 
     def path(self) -> Path | None:
         """How far the run has come, for an observation; None where it is not followed."""
-        return None if self._path is None else self._path.path(self.user().lr)
+        if self._path is None:
+            return None
+        lr = self.user().lr
+        return self._path.path(lr, most=min(lr, MAX_LR) if self._guarded else None)
 
     def measured(self, rho: float | None) -> None:
         """A curvature before the first update says where the path starts."""
@@ -123,7 +128,7 @@ class ParamGroups:
 
     def set(self, decision: Decision) -> None:
         """Uses a decision from the next update on."""
-        self.factors, self.ceiling = decision.multipliers, decision.ceiling
+        self.factors, self.ceiling, self._decided = decision.multipliers, decision.ceiling, True
         self._group_factors = {g.name: g.multiplier for g in decision.groups or ()}
 
     def checkpoint(self) -> dict[str, Any]:
@@ -165,10 +170,11 @@ class ParamGroups:
         user = self.user()
         base = user.lr
         if self._path is not None:
-            followed = self._path.before(user.lr, user.momentum, self._start())
-            base = followed if self.scale == "path" else base
+            base = self._path.before(user.lr, user.momentum, self._start())
         pushed = base * self.factors.lr
         used = pushed if self.ceiling is None else min(pushed, self.ceiling)
+        if self._guarded:  # nothing measured yet is no reason to hold anything back
+            used = min(used, user.lr) if self._decided else user.lr
         self._share = used / pushed if pushed > 0 else 1.0
         return used / user.lr if user.lr > 0 else self.factors.lr
 

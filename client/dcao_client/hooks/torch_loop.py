@@ -316,8 +316,8 @@ def attach(
     groups = ParamGroups(
         optimizer,
         max_momentum=(bounds or Bounds()).max_momentum,
-        scale="path" if trust == "auto" else "user",
-        follow=follows and trust != "watch",
+        scale="path" if trust in ("guard", "auto") and follows else "user",
+        guarded=trust == "guard",
     )
     interval = probe_interval or (PATH_INTERVAL if follows else 100)
     declared: dict[str, Any] = {
@@ -379,7 +379,7 @@ def control(
 
 
 SHARPNESS_SHARE = 0.25  # the full batch moves no result of a law that needs the sharpness only (docs/policies.md)
-LEAST_EXAMPLES = 8  # λ₁ of fewer examples is mostly their own
+LEAST_EXAMPLES = 4  # λ₁ of fewer examples is mostly their own
 PATH_INTERVAL = 32  # with a quarter of the batch and three products a probe is about one gradient: 3 %
 WARM_UP_PROBES = 7  # at 0, 1, 2, 4, 8, 16 and 32: lent, or the ceiling would come after the cliff
 

@@ -78,10 +78,12 @@ class UserPath:
         """The base learning rate as of now, for an observation between updates."""
         return self.level * self.shape.now(lr)
 
-    def path(self, lr: float) -> Path:
-        """For the wire; `lr` is what the user's schedule says now."""
+    def path(self, lr: float, *, most: float | None) -> Path:
+        """For the wire; `lr` is what the user's schedule says now, `most` what may not be exceeded."""
         meter = self.meter
-        return Path(distance=meter.distance, gradients=meter.gradients, steps=meter.steps, shape=self.shape.now(lr))
+        return Path(
+            distance=meter.distance, gradients=meter.gradients, steps=meter.steps, shape=self.shape.now(lr), most=most
+        )
 
     def _parameters(self) -> list[nn.Parameter]:
         return [p for group in self._optimizer.param_groups for p in group["params"]]

@@ -16,9 +16,7 @@ from typing import NamedTuple
 
 from pydantic import Field
 
-from dcao_proto.hyperparameters import Hyperparameters
 from dcao_proto.message import Message
-from dcao_proto.observation import Observation
 from dcao_proto.optimizers import AVERAGED, SCHEDULE_FREE, OptimizerName, stability_threshold, sums_momentum
 
 TINY, HUGE = 1e-300, 1e300  # a sharpness is divided by; at the ends it stays a number
@@ -112,24 +110,9 @@ def ceiling(sharpness: float | None, params: PathParameters, optimizer: Optimize
     return min(margin_of(params, optimizer) * threshold / sharpness, HUGE)
 
 
-def pushed(observation: Observation, push: float, sharpness: float | None) -> float | None:
-    """The peak rate that the path supports: s·r/√G; before the first gradient s/λ̂ of the weights' push, that is 1/λ̂.
-
-    None for a client that does not follow the path, or while nothing is known.
-    """
-    path = observation.path
-    if path is None:
-        return None
-    if path.gradients > 0 and path.distance > 0:
-        return min(push * (path.distance / path.gradients), HUGE)
-    return None if sharpness is None else min(push / PUSH_WEIGHTS / sharpness, HUGE)
-
-
-def most_of_users(base: Hyperparameters, observation: Observation, peak: float | None) -> float:
-    """The factor under which the user's own rate is not above the path's in the same shape: min(1, peak·shape/η₀)."""
-    if peak is None or observation.path is None or base.lr <= 0:
-        return 1.0
-    return min(1.0, peak * observation.path.shape / base.lr)
+def least(one: float | None, other: float | None) -> float | None:
+    """The smaller of two bounds, where None is none."""
+    return other if one is None else one if other is None else min(one, other)
 
 
 def next_probe(step: int, interval: int) -> int:

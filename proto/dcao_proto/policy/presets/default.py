@@ -1,8 +1,9 @@
 """`default`: what a run gets that asks for nothing. The path pushes, curvature holds.
 
 η = min(s·r/√G, C·threshold/λ̂) under `trust: auto`, times the shape of the user's schedule where there is one; under
-`guard` the user's own rate where it is lower. Momentum and weight decay stay the user's: no measurement found a law for
-either that was worth having. `path.py` has the stages, `docs/policies.md` the measurements.
+`guard` never above the user's own rate. A client that follows no path (scale `user`) is only held by the ceiling.
+Momentum and weight decay stay the user's: no measurement found a law for either that was worth having. `path.py` has
+the stages, `docs/policies.md` the measurements.
 """
 
 from typing import Any
@@ -15,10 +16,9 @@ from dcao_proto.policy.path import (
     PathParameters,
     ceiling,
     follow,
-    most_of_users,
+    least,
     next_probe,
     push_of,
-    pushed,
 )
 from dcao_proto.policy.registry import Policy
 from dcao_proto.policy.smoothing import remember
@@ -69,17 +69,11 @@ def _set_rate(
     draft: Draft, spec: RunSpec, state: PolicyState, observation: Observation, params: PathParameters
 ) -> None:
     """Push and ceiling, both behind what divergences have taken away."""
-    base = observation.base or spec.base
-    push = push_of(params, spec.optimizer, base.momentum)
-    if spec.scale == "path":
-        f = push
-    else:
-        f = most_of_users(base, observation, pushed(observation, push, state.sharpness))
-        if f < 1.0:
-            draft.reasons.append("path:lr")
+    base, path = observation.base or spec.base, observation.path
+    f = push_of(params, spec.optimizer, base.momentum) if spec.scale == "path" else 1.0
     held = ceiling(state.sharpness, params, spec.optimizer, base.momentum)
     draft.factors = complete(Multipliers, {"lr": f * state.retreat, "momentum": 1.0, "weight_decay": 1.0})
-    draft.ceiling = None if held is None else held * state.retreat
+    draft.ceiling = least(None if held is None else held * state.retreat, None if path is None else path.most)
 
 
 def _diverged(draft: Draft, state: PolicyState, params: PathParameters) -> dict[str, Any]:
