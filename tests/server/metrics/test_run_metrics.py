@@ -124,7 +124,7 @@ def test_the_rolling_variances_are_those_of_the_policys_state(url: str) -> None:
 
 
 def test_decisions_are_counted_by_outcome_and_reason(url: str) -> None:
-    worker = Worker(url, "vision", "counted")
+    worker = Worker(url, "vision", "counted", policy={"name": "paper"})
     reasons: dict[str, int] = {}
     for _ in range(6):
         for reason in worker.observe()["reasons"]:
