@@ -15,7 +15,7 @@ from dcao_client.hooks.ranks import from_talker, is_talker
 from dcao_client.hooks.rollback import LastGood, go_back
 from dcao_client.session import Session
 from dcao_client.spectrum import Probe, ProbeSettings, Spectrum
-from dcao_client.spectrum.batches import count_examples
+from dcao_client.spectrum.batches import count_examples, measured_examples
 from dcao_client.spectrum.budget import Action
 from dcao_client.spectrum.problem import Collective
 from dcao_proto import Bounds, Decision, Hyperparameters, PolicyChoice, RunSpec
@@ -198,10 +198,9 @@ class Attachment:
         if settings.probe_batch is not None or self._probe_data is not None:
             return
         share = (1.0 if budget is None else budget.share()) if self._with_gap else SHARPNESS_SHARE
-        if share < 1.0:
-            self.probe.settings = replace(
-                settings, probe_batch=max(int(examples * share), min(examples, LEAST_EXAMPLES))
-            )
+        wanted = measured_examples(self.probe.model, examples, share)
+        if wanted is not None:
+            self.probe.settings = replace(settings, probe_batch=wanted)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs beside the model and the optimizer, so that a resumed run goes on exactly."""
@@ -379,7 +378,6 @@ def control(
 
 
 SHARPNESS_SHARE = 0.25  # the full batch moves no result of a law that needs the sharpness only (docs/policies.md)
-LEAST_EXAMPLES = 4  # λ₁ of fewer examples is mostly their own
 PATH_INTERVAL = 32  # with a quarter of the batch and three products a probe is about one gradient: 3 %
 WARM_UP_PROBES = 7  # at 0, 1, 2, 4, 8, 16 and 32: lent, or the ceiling would come after the cliff
 

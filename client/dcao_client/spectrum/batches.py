@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def count_examples(batch: Any) -> int:
@@ -30,6 +30,33 @@ def take(batch: Any, count: int) -> Any:
     if count >= total:
         return batch
     return mapped(batch, lambda t: t[:count] if t.dim() and t.shape[0] == total else t)
+
+
+# Fewest examples of a batch that are measured where the product chooses: λ₁ of fewer is another number (Jensen).
+LEAST_EXAMPLES = 8
+
+
+def measured_examples(model: nn.Module, examples: int, share: float, least: int = LEAST_EXAMPLES) -> int | None:
+    """How many of a batch's examples to measure: ``share`` of them, no fewer than ``least``; None: all, whatever comes.
+
+    All where a layer of the model couples examples: part of such a batch is another function (batch norm under the
+    statistics of two examples), or none (of one). Also of an empty batch, which decides nothing.
+    """
+    if examples < 1 or share >= 1.0 or couples_examples(model):
+        return None
+    return min(examples, max(int(examples * share), least))
+
+
+def couples_examples(model: nn.Module) -> bool:
+    """Whether a layer takes statistics over the batch: batch norm in training, or without running ones."""
+    for module in model.modules():
+        known = isinstance(module, nn.modules.batchnorm._BatchNorm)
+        if not known and "batchnorm" not in type(module).__name__.lower().replace("_", ""):
+            continue
+        always = known and getattr(module, "running_mean", None) is None
+        if always or (module.training and "frozen" not in type(module).__name__.lower()):
+            return True
+    return False
 
 
 def _first_tensor(batch: Any) -> Tensor | None:

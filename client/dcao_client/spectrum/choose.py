@@ -114,6 +114,7 @@ def _plainer(choice: Choice) -> bool:
 
 
 def _try_all(problem: Problem, settings: ProbeSettings, choice: Choice) -> Curvature:
+    choice.reasons.clear()
     problem.first_order(0)  # a loss that has no gradient at all is the user's error, and is raised as such
     exact = _attempt(choice, "double_backward", lambda: _exact(problem, settings))
     difference = None
@@ -168,7 +169,7 @@ def _unit(gradient: Tensor) -> Tensor:
 
 
 def _single_precision(problem: Problem) -> bool:
-    return all(dtype is torch.float32 for dtype in problem.layout.dtypes)
+    return all(dtype in (torch.float32, torch.complex64) for dtype in problem.layout.dtypes)
 
 
 def _calibrate(operator: FiniteDifference, unit: Tensor, image: Tensor, choice: Choice) -> float:

@@ -6,13 +6,15 @@ import contextlib
 import functools
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from dcao_client.spectrum.generators import own_restored, seed_own
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -31,19 +33,45 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
     return [p for p in model.parameters() if p.requires_grad]
 
 
+def moved(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> list[nn.Parameter]:
+    """Those that the optimizer moves: trainable and in one of its groups now; all trainable ones without an optimizer.
+
+    Also all where it knows none of them: it then moves copies of its own (flattened, or in higher precision).
+    """
+    every = trainable(model)
+    if optimizer is None:
+        return every
+    known = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    return [p for p in every if id(p) in known] or every
+
+
+def is_lazy(model: nn.Module) -> bool:
+    """Whether a parameter or buffer gets its shape from a first forward that has not been yet."""
+    return any(nn.parameter.is_lazy(t) for t in (*model.parameters(), *model.buffers()))
+
+
 @contextlib.contextmanager
-def isolated(model: nn.Module, *, aliases: bool = True) -> Iterator[list[nn.Parameter]]:
-    """Borrow ``model``: yields aliases of its trainable parameters, which are what it holds inside the block.
+def isolated(
+    model: nn.Module,
+    *,
+    aliases: bool = True,
+    parameters: Sequence[nn.Parameter] | None = None,
+    generators: Sequence[Any] = (),
+) -> Iterator[list[nn.Parameter]]:
+    """Borrow ``model``: yields aliases of ``parameters`` (its trainable ones), which it holds inside the block.
 
     Aliases share the weights' storage but have no gradient, no tensor hooks and no accumulator, so nothing
     that differentiates them can touch the real ones. Buffers are clones (batch norm may update them).
     Backward hooks are set aside; forward hooks stay, because weight norm and its like compute with them.
     Python attributes of every module, the generators of ``torch``, ``random`` and ``numpy`` and the
     autocast state come back on exit, also by an exception. Attention uses the math kernel (the fused ones
-    have no second derivative), compiled code runs eagerly, train and eval flags stay what they are.
+    have no second derivative), compiled code runs eagerly, train and eval flags stay what they are. Trainable
+    parameters that are not asked for are constants inside the block; so are gradients of embeddings dense.
     """
+    wanted = trainable(model) if parameters is None else list(parameters)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_generators_restored())
+        stack.enter_context(own_restored(generators))
         stack.enter_context(_modules_restored(model))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
@@ -57,11 +85,16 @@ def isolated(model: nn.Module, *, aliases: bool = True) -> Iterator[list[nn.Para
         recurrent = any(isinstance(m, nn.RNNBase) for m in model.modules())
         if recurrent and torch.backends.cudnn.is_available():  # type: ignore[no-untyped-call]
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-        yield _swap_in_aliases(model, aliases=aliases)
+        if aliases:
+            yield _swap_in_aliases(model, wanted)
+        else:
+            stack.enter_context(_held_constant(model, wanted))
+            _swap_in_aliases(model, [])
+            yield wanted
 
 
-def freeze_randomness(seed: int) -> None:
-    """Seed every global generator; only inside ``isolated``, where they are given back afterwards.
+def freeze_randomness(seed: int, own: Sequence[Any] = ()) -> None:
+    """Seed every global generator and the model's own; only inside ``isolated``, where they are given back afterwards.
 
     One seed before each forward makes dropout and stochastic depth one fixed function, without which no two
     products are of the same operator (62 % apart at dropout 0.2). ``torch.manual_seed`` is not used: a device that is
@@ -72,6 +105,7 @@ def freeze_randomness(seed: int) -> None:
         seed_all(seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)
+    seed_own(own, seed)
 
 
 def _accelerators() -> list[tuple[Callable[[int], None], Callable[[], Any], Callable[[Any], None]]]:
@@ -145,19 +179,33 @@ def _weight_norm(g: Tensor, v: Tensor, *, dim: int) -> Tensor:
     return weight
 
 
-def _swap_in_aliases(model: nn.Module, *, aliases: bool) -> list[nn.Parameter]:
+@contextlib.contextmanager
+def _held_constant(model: nn.Module, wanted: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Real parameters that are not wanted need no gradient for the while (sharded models have no aliases)."""
+    ids = {id(p) for p in wanted}
+    others = [p for p in trainable(model) if id(p) not in ids]
+    for parameter in others:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in others:
+            parameter.requires_grad_(True)
+
+
+def _swap_in_aliases(model: nn.Module, wanted: Sequence[nn.Parameter]) -> list[nn.Parameter]:
     """Replace parameters by aliases and buffers by clones in every module; ``_modules_restored`` undoes it.
 
-    Without ``aliases`` the real parameters stay (sharded models communicate only those).
+    With nothing wanted the real parameters stay (sharded models communicate only those).
     """
     clones: dict[int, Tensor] = {}
-    swapped = {
-        id(real): nn.Parameter(real.detach(), requires_grad=True) if aliases else real for real in trainable(model)
-    }
+    swapped = {id(real): nn.Parameter(real.detach(), requires_grad=True) for real in wanted}
+    constant = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in trainable(model)} if wanted else {}
+    instead = constant | swapped
     for module in model.modules():
         for name, parameter in module._parameters.items():
-            if parameter is not None and id(parameter) in swapped:
-                module._parameters[name] = swapped[id(parameter)]
+            if parameter is not None and id(parameter) in instead:
+                module._parameters[name] = instead[id(parameter)]
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 module._buffers[name] = clones.setdefault(id(buffer), buffer.detach().clone())
@@ -166,6 +214,8 @@ def _swap_in_aliases(model: nn.Module, *, aliases: bool) -> list[nn.Parameter]:
         if isinstance(module, nn.RNNBase):
             # Recurrent layers keep a second list of their weights and use that one.
             module._flat_weights = [getattr(module, name, None) for name in module._flat_weights_names]
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+            module.sparse = False  # the same gradient, which then has a second derivative
         if type(module).__name__ == "_WeightNorm":
             module.__dict__["forward"] = functools.partial(_weight_norm, dim=getattr(module, "dim", 0))
     return list(swapped.values())

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from dcao_client.spectrum.sharded import local
-from dcao_client.spectrum.vectors import Layout
+from dcao_client.spectrum.vectors import Layout, real_view
 
 State = dict[str, Any]
 Group = dict[str, Any]
@@ -44,7 +44,8 @@ class OwnPreconditioner(Protocol):
 
         Args:
             parameter: one of the optimizer's own; it, its ``.grad`` and the optimizer's state are only to be read.
-            gradient: of the probe's batch, float64, in the parameter's shape (of a sharded one: this rank's part).
+            gradient: of the probe's batch, float64, in the parameter's shape (of a sharded one: this rank's part; of a
+                complex one: with a last dimension for real and imaginary part).
 
         Returns:
             A tensor of the gradient's shape, every entry finite and > 0.
@@ -58,7 +59,9 @@ def _number(value: Any) -> float:
 
 def _moment(state: State, name: str, like: Tensor) -> Tensor:
     kept = state.get(name)
-    return local(kept.detach()).to(torch.float64) if isinstance(kept, Tensor) else torch.zeros_like(like)
+    if not isinstance(kept, Tensor):
+        return torch.zeros_like(like)
+    return real_view(local(kept.detach())).to(torch.float64)
 
 
 def _adam(state: State, group: Group, g: Tensor) -> Tensor:
@@ -70,6 +73,14 @@ def _adam(state: State, group: Group, g: Tensor) -> Tensor:
     bias: float = 1 - beta1**step
     scaled: Tensor = bias * ((second / (1 - beta2**step)).sqrt() + _number(group["eps"]))
     return scaled
+
+
+def _sparse_adam(state: State, group: Group, g: Tensor) -> Tensor:
+    beta1, beta2 = (_number(b) for b in group["betas"])
+    step = _number(state.get("step", 0)) + 1
+    second = beta2 * _moment(state, "exp_avg_sq", g) + (1 - beta2) * g * g
+    bias: float = (1 - beta1**step) / (1 - beta2**step) ** 0.5
+    return bias * (second.sqrt() + _number(group["eps"]))
 
 
 def _adamax(state: State, group: Group, g: Tensor) -> Tensor:
@@ -107,6 +118,7 @@ _RULES: dict[str, Callable[[State, Group, Tensor], Tensor]] = {
     "AdamW": _adam,
     "NAdam": _adam,
     "RAdam": _adam,
+    "SparseAdam": _sparse_adam,
     "Adamax": _adamax,
     "RMSprop": _rmsprop,
     "Adagrad": _adagrad,
@@ -163,10 +175,10 @@ def scaling(
     for parameter, g in zip(parameters, layout.unflatten(gradient), strict=True):
         group = groups.get(id(parameter))
         if group is None:
-            pieces.append(torch.zeros_like(g, dtype=torch.float64))
+            pieces.append(torch.zeros_like(real_view(g), dtype=torch.float64))
             continue
         state = optimizer.state.get(parameter, {})
-        denominator = how(parameter, state, group, g.to(torch.float64))
+        denominator = how(parameter, state, group, real_view(g).to(torch.float64))
         if group.get("maximize"):
             raise ValueError("expected an optimizer that minimises; got maximize=True")
         pieces.append((_relative_rate(group, base, own=own) / denominator).sqrt())

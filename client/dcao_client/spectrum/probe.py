@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,7 +19,8 @@ from dcao_client.spectrum.critical import critical_along_gradient
 from dcao_client.spectrum.distributed import Ranks, RanksLostError
 from dcao_client.spectrum.double_backward import DoubleBackward
 from dcao_client.spectrum.fingerprint import fingerprint
-from dcao_client.spectrum.isolation import isolated, trainable, unwrap
+from dcao_client.spectrum.generators import own_generators
+from dcao_client.spectrum.isolation import is_lazy, isolated, moved, trainable, unwrap
 from dcao_client.spectrum.kinks import KinksMovedError
 from dcao_client.spectrum.measure import Answer, Question, critical, measure, track
 from dcao_client.spectrum.operators import Curvature
@@ -32,6 +34,7 @@ from dcao_client.spectrum.solve import kept
 from dcao_client.spectrum.vectors import Layout
 
 T = TypeVar("T")
+log = logging.getLogger("dcao")
 Ask = Callable[[Curvature, Question], Answer]
 
 # How the matrix that a kind of product stands for is named: kinds of one matrix may be compared, those of
@@ -86,35 +89,40 @@ class Probe:
         self._probes = 0
         self._warm: tuple[Tensor, ...] = ()
         self._guess: float | None = None
+        self.failures = 0
+        self._named: set[str | None] = set()
 
     @property
     def preconditioned(self) -> bool:
         """Whether rho and gamma will be those of P^-½HP^-½."""
         return self.settings.preconditioned and rule(self.optimizer) is not None
 
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """What the curvature is of: the parameters that the optimizer moves now, all trainable ones without it."""
+        return moved(self.model, self.optimizer)
+
     def measure(self, batch: Any, *, direction: Sequence[Tensor] | None = None, groups: bool = False) -> Spectrum:
         """Measure on one batch, or on a list of micro-batches (a *list*; a tuple is one batch).
+
+        Whatever the loss or the model raises is the status "unavailable", named in ``detail`` and counted in
+        ``failures``, after everything is restored; with ``ProbeSettings(strict=True)`` it is raised.
 
         Args:
             batch: what ``loss`` takes.
             direction: an update, one tensor per trainable parameter, along which slope and curvature are wanted.
             groups: the same also per parameter group of the optimizer (one product each).
-
-        Raises:
-            TypeError, ValueError: the loss is not a scalar, the batch cannot be counted, nothing is
-                trainable. Exception: whatever the user's loss raises, after everything is restored.
         """
-        began = time.perf_counter()
-        batches = self._batches(batch)
-        along = None if direction is None else Along(direction, groups)
-        try:
-            spectrum = self._with_problem(
-                batches, lambda problem, real: self._measured(problem, self._question(real, along), measure)
-            )
-        except (UnavailableError, RanksLostError) as error:
-            spectrum = Spectrum("unavailable", detail=str(error))
+
+        every = trainable(self.model)
+
+        def ask(problem: Problem, real: Sequence[nn.Parameter]) -> Spectrum:
+            along = None if direction is None else Along(_of(real, every, direction), groups)
+            return self._measured(problem, self._question(real, along), measure)
+
+        found = self._tried(batch, ask)
         self._probes += 1
-        return replace(spectrum, seconds=time.perf_counter() - began)
+        return found
 
     def sharpness(self, batch: Any, *, matvecs: int = 3) -> Spectrum:
         """λ₁ alone, from ``matvecs`` products that go on from the last top vectors; there is no ``gamma``.
@@ -123,19 +131,12 @@ class Probe:
         eight products where there is no vector yet, or where its residual shows that it is no start any more.
 
         Raises:
-            ValueError: ``matvecs`` is not positive; and what ``measure`` raises.
+            ValueError: ``matvecs`` is not positive.
         """
         if matvecs < 1:
             raise ValueError(f"expected at least one product; got matvecs={matvecs}")
-        began = time.perf_counter()
         ask: Ask = functools.partial(sharpness, matvecs=matvecs)
-        try:
-            spectrum = self._with_problem(
-                self._batches(batch), lambda problem, real: self._measured(problem, self._question(real), ask)
-            )
-        except (UnavailableError, RanksLostError) as error:
-            spectrum = Spectrum("unavailable", detail=str(error))
-        return replace(spectrum, seconds=time.perf_counter() - began)
+        return self._tried(batch, lambda problem, real: self._measured(problem, self._question(real), ask))
 
     def track(self, batch: Any) -> Spectrum:
         """One product: the Rayleigh quotient of the last top vector, a lower bound of λ₁ on this batch.
@@ -143,14 +144,7 @@ class Probe:
         Two to four gradients instead of a solve. Only ``rho`` (no gamma, no bound), loss and grad_norm are
         filled; status is "unavailable" before the first ``measure``.
         """
-        began = time.perf_counter()
-        if not self._warm:
-            return Spectrum("unavailable", detail="there is no vector to track before the first measurement")
-        try:
-            spectrum = self._with_problem(self._batches(batch), self._tracked)
-        except (UnavailableError, RanksLostError) as error:
-            spectrum = Spectrum("unavailable", detail=str(error))
-        return replace(spectrum, seconds=time.perf_counter() - began)
+        return self._tried(batch, self._tracked)
 
     @property
     def top_vector(self) -> Tensor | None:
@@ -195,9 +189,10 @@ class Probe:
         if state.get("version") != 1:
             got = state.get("version")
             raise ValueError(f"expected a probe state of version 1; got {got!r}; drop it to start cold")
-        size = sum(local(p).numel() for p in trainable(self.model))
+        size = None if is_lazy(self.model) else Layout([local(p) for p in self.parameters]).size
         for vector in state["warm"]:
-            if vector.numel() != size:
+            # With an optimizer a group may still be added; vectors that do not fit then are dropped.
+            if size is not None and vector.numel() != size and self.optimizer is None:
                 raise ValueError(
                     f"expected warm vectors of length {size}, the trainable parameters; got {vector.numel()}"
                 )
@@ -206,27 +201,64 @@ class Probe:
         self.choice = Choice.from_state(state["choice"])
         self._guess = state["guess"]
 
+    def _tried(self, batch: Any, use: Callable[[Problem, Sequence[nn.Parameter]], Spectrum]) -> Spectrum:
+        """The spectrum, or what was in its way as a value."""
+        began = time.perf_counter()
+        try:
+            found = self._with_problem(self._batches(batch), use)
+        except (UnavailableError, RanksLostError) as error:
+            found = Spectrum("unavailable", detail=str(error))
+        except Exception as error:
+            if self.settings.strict:
+                raise
+            found = Spectrum("unavailable", detail=f"{type(error).__name__}: {error}".splitlines()[0][:300])
+        if found.status == "unavailable":
+            self.failures += 1
+            if found.detail not in self._named:
+                self._named.add(found.detail)
+                log.warning("dcao: no curvature at this probe, training goes on: %s", found.detail)
+        return replace(found, seconds=time.perf_counter() - began)
+
     def _batches(self, batch: Any) -> list[Any]:
-        batches = list(batch) if isinstance(batch, list) else [batch]
-        if not batches:
-            raise ValueError("expected at least one micro-batch; got an empty list")
+        """The micro-batches that hold an example, each cut to what is measured."""
+        batches = batch if isinstance(batch, list) else [batch]
+        count: Callable[[Any], int] = self.settings.examples or count_examples
         limit = self.settings.probe_batch
-        return batches if limit is None else [take(one, limit) for one in batches]
+        return [one if limit is None else take(one, limit) for one in batches if count(one) > 0]
 
     def _with_problem(self, batches: list[Any], use: Callable[[Problem, Sequence[nn.Parameter]], Spectrum]) -> Spectrum:
         """Borrow the model, pose the problem, use it, give the model back."""
-        real = trainable(self.model)
-        sharded = is_sharded(real)
+        if is_lazy(self.model):
+            raise UnavailableError("a lazy layer of the model has no shape before the model's first forward")
+        real = self.parameters
+        sharded, partial = is_sharded(real), len(real) < len(list(self.model.parameters()))
         layout = Layout([local(p) for p in real])
+        self._fit(layout.size)
         counter: Callable[[Any], int] = self.settings.examples or count_examples
         counts = [counter(one) for one in batches]
         examples = self._total(sum(counts), layout)
-        with isolated(self.model, aliases=not sharded) as aliases:
+        generators = [*own_generators(self.model, self.loss), *self.settings.generators]
+        with isolated(self.model, aliases=not sharded, parameters=real, generators=generators) as aliases:
             weights = [count / examples for count in counts]
             problem = Problem(
-                self.model, self.loss, batches, weights, aliases, layout, self._collective, self.settings.seed
+                self.model,
+                self.loss,
+                batches,
+                weights,
+                aliases,
+                layout,
+                self._collective,
+                self.settings.seed,
+                generators,
             )
-            return replace(use(problem, real), examples=examples, fingerprint=self._fingerprint(layout, examples))
+            found = use(problem, real)
+            named = self._fingerprint(layout, examples, partial=partial)
+            return replace(found, examples=examples, fingerprint=named)
+
+    def _fit(self, size: int) -> None:
+        """Forget vectors and step lengths of other parameters: a group was added, a layer frozen."""
+        if any(vector.numel() != size for vector in self._warm):
+            self._warm, self.choice = (), Choice()
 
     def _measured(self, problem: Problem, question: Question, ask: Ask) -> Spectrum:
         if self.settings.matvec == "critical":
@@ -282,13 +314,15 @@ class Probe:
         return build(problem, self.settings, self.choice)
 
     def _tracked(self, problem: Problem, real: Sequence[nn.Parameter]) -> Spectrum:
+        if not self._warm:
+            return Spectrum("unavailable", detail="there is no vector to track before the first measurement")
         operator = self._operator(problem)
         try:
             return track(operator, self._question(real))
         finally:
             operator.close()
 
-    def _fingerprint(self, layout: Layout, examples: int) -> str:
+    def _fingerprint(self, layout: Layout, examples: int, *, partial: bool) -> str:
         kind = self.settings.matvec if self.settings.matvec != "auto" else self.choice.kind
         return fingerprint(
             self.model,
@@ -297,6 +331,7 @@ class Probe:
             dtype=",".join(sorted({str(d) for d in layout.dtypes})),
             matrix=MATRIX[kind or "double_backward"],
             preconditioned=self.preconditioned,
+            parameters=layout.sizes if partial else (),
         )
 
     def _total(self, count: int, layout: Layout) -> int:
@@ -313,3 +348,11 @@ def _asked(operator: Curvature, question: Question, ask: Ask) -> Answer:
         return ask(operator, question)
     finally:
         operator.close()
+
+
+def _of(real: Sequence[nn.Parameter], every: Sequence[nn.Parameter], direction: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Of one tensor per trainable parameter those of the parameters that move."""
+    if len(direction) != len(every):
+        return direction
+    wanted = {id(p) for p in real}
+    return [d for d, p in zip(direction, every, strict=True) if id(p) in wanted]

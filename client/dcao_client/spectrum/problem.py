@@ -36,6 +36,7 @@ class Problem:
         model: what the loss is called with (unwrapped, holding the aliases).
         weights: each micro-batch's share of all examples of all ranks.
         parameters: the tensors to differentiate by.
+        generators: those that the model or the loss holds for itself, frozen like the global ones.
         by_backward: not empty once ``autograd.grad`` was found to be refused.
     """
 
@@ -47,6 +48,7 @@ class Problem:
     layout: Layout
     collective: Collective
     seed: int
+    generators: Sequence[Any] = ()
     by_backward: list[bool] = field(default_factory=list)
 
     def value(self, index: int) -> Tensor:
@@ -55,7 +57,7 @@ class Problem:
         Raises:
             TypeError: the callable did not return a scalar tensor.
         """
-        freeze_randomness(self.seed + index)
+        freeze_randomness(self.seed + index, self.generators)
         value = self.loss(self.model, self.batches[index])
         if not isinstance(value, Tensor) or value.numel() != 1:
             got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

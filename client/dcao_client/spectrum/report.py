@@ -109,7 +109,7 @@ def report(
         lr,
         threshold,
         edge,
-        {} if vector is None else shares(vector, probe.model),
+        {} if vector is None else shares(vector, probe.model, optimizer),
         extra.get("trace"),
         extra.get("density"),
     )

@@ -40,6 +40,9 @@ class ProbeSettings:
         batch_policy: "current" or "fixed": which batch the caller measures. Only part of the fingerprint.
         probe_batch: measure only the first so many examples of a batch (per micro-batch); None: all.
         examples: counts a batch's examples; None: the leading dimension of its first tensor.
+        generators: those that the model or the loss draws from and that are not found by looking at what they hold:
+            of torch, numpy or Python. They are frozen in a probe and given back as they were.
+        strict: raise what the loss or the model raises, for tests; otherwise it is a status.
         timeout: seconds after which a collective with a missing rank is given up.
     """
 
@@ -60,6 +63,8 @@ class ProbeSettings:
     probe_batch: int | None = None
     examples: Callable[[Any], int] | None = None
     timeout: float = 60.0
+    generators: tuple[Any, ...] = ()
+    strict: bool = False
 
     def __post_init__(self) -> None:
         """Raises ValueError naming the first field that is out of range."""

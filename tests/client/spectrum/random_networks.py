@@ -52,9 +52,7 @@ def _mlp(pick: random.Random, outputs: int) -> tuple[nn.Module, tuple[int, ...]]
 def _conv(pick: random.Random, outputs: int) -> tuple[nn.Module, tuple[int, ...]]:
     activation, channels = pick.choice(ACTIVATIONS), pick.randint(2, 4)
     pool = pick.choice((nn.MaxPool2d(2), nn.AvgPool2d(2)))
-    net = nn.Sequential(
-        nn.Conv2d(1, channels, 3), activation(), pool, nn.Flatten(), nn.Linear(4 * channels, outputs)
-    )
+    net = nn.Sequential(nn.Conv2d(1, channels, 3), activation(), pool, nn.Flatten(), nn.Linear(4 * channels, outputs))
     return net, (1, 6, 6)
 
 
@@ -108,12 +106,14 @@ def dense(drawn: Drawn) -> tuple[np.ndarray, np.ndarray]:
         gradients = torch.autograd.grad(drawn.loss(model, batch), parameters, create_graph=True)
         flat = torch.cat([g.reshape(-1) for g in gradients])
         rows = [
-            torch.cat([
-                h.reshape(-1)
-                for h in torch.autograd.grad(
-                    entry, parameters, retain_graph=True, allow_unused=True, materialize_grads=True
-                )
-            ])
+            torch.cat(
+                [
+                    h.reshape(-1)
+                    for h in torch.autograd.grad(
+                        entry, parameters, retain_graph=True, allow_unused=True, materialize_grads=True
+                    )
+                ]
+            )
             for entry in flat
         ]
     matrix, gradient = torch.stack(rows).detach(), flat.detach()

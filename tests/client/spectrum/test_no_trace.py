@@ -285,7 +285,7 @@ def test_nothing_changes_when_the_loss_raises(call: int) -> None:
         return value
 
     before = _everything(model)
-    probe = Probe(model, failing, settings=ProbeSettings(matvec="double_backward", graph="rebuild"))
+    probe = Probe(model, failing, settings=ProbeSettings(matvec="double_backward", graph="rebuild", strict=True))
     with pytest.raises(RuntimeError, match="the data loader is gone"):
         probe.measure(_data(1))
     assert calls == call + 1

@@ -187,8 +187,8 @@ def test_a_failing_loss_forbids_nothing() -> None:
     model, batch = nn.Linear(INPUTS, 5), (drawn(ROWS, INPUTS), torch.randint(0, 5, (ROWS,)))
     probe = Probe(model, cross_entropy)
     probe.measure(batch)
-    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-        probe.measure((drawn(ROWS, INPUTS + 1), batch[1]))
+    found = probe.measure((drawn(ROWS, INPUTS + 1), batch[1]))
+    assert "shapes cannot be multiplied" in (found.detail or "")
     assert probe.choice.onednn
     assert probe.choice.channels_last
 

@@ -1,0 +1,104 @@
+"""What cannot be measured is a value with a name, and never the end of a training."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dcao_client.hooks.torch_loop import attach
+from dcao_client.spectrum import Probe, ProbeSettings
+from dcao_client.spectrum.batches import couples_examples, measured_examples
+
+
+def _normed() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
+
+
+def _batch(n: int, seed: int = 1) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, 4, generator=generator), torch.randint(0, 3, (n,), generator=generator)
+
+
+@pytest.mark.parametrize("size", [2, 4, 8, 32])
+def test_a_batch_under_batch_norm_is_measured_whole(size: int, loss: Any) -> None:
+    model = _normed()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    control = attach(model, optimizer, loss, run=f"norm-{size}", journal_dir="/dev/null/nowhere")
+    control.step(_batch(size))
+    loss(model, _batch(size)).backward()
+    optimizer.step()
+    assert control.spectrum is not None
+    assert (control.spectrum.status, control.spectrum.examples) == ("ok", size)
+    control.finish()
+
+
+@pytest.mark.parametrize(("examples", "wanted"), [(4, 4), (8, 8), (16, 8), (32, 8), (128, 32), (0, None)])
+def test_a_share_has_a_floor_in_examples(examples: int, wanted: int | None) -> None:
+    assert measured_examples(nn.Linear(2, 2), examples, 0.25) == wanted
+    assert measured_examples(_normed(), examples, 0.25) is None
+
+
+def test_layers_that_couple_examples() -> None:
+    model = _normed()
+    assert couples_examples(model)
+    assert not couples_examples(model.eval())
+    assert couples_examples(nn.Sequential(nn.BatchNorm1d(3, track_running_stats=False)).eval())
+    assert not couples_examples(nn.Sequential(nn.LayerNorm(3), nn.GroupNorm(1, 3), nn.InstanceNorm1d(3)))
+
+
+@pytest.mark.parametrize("ask", ["measure", "sharpness"])
+def test_whatever_the_loss_raises_is_a_failed_probe(ask: str, loss: Any, caplog: pytest.LogCaptureFixture) -> None:
+    probe = Probe(_normed(), loss)
+    for _ in range(2):
+        found = getattr(probe, ask)(_batch(1))
+        assert found.status == "unavailable"
+        assert (found.detail or "").startswith("ValueError: Expected more than 1 value per channel")
+    assert probe.failures == 2
+    assert len([r for r in caplog.records if "Expected more than 1 value" in r.getMessage()]) == 1
+    assert getattr(probe, ask)(_batch(8)).status == "ok"
+
+
+def test_a_strict_probe_raises_what_the_loss_raises(loss: Any) -> None:
+    with pytest.raises(ValueError, match="Expected more than 1 value"):
+        Probe(_normed(), loss, settings=ProbeSettings(strict=True)).measure(_batch(1))
+
+
+@pytest.mark.parametrize("empty", [_batch(0), [_batch(0)], []])
+def test_an_empty_batch_is_a_failed_probe(empty: Any, loss: Any) -> None:
+    found = Probe(_normed().eval(), loss).measure(empty)
+    assert found.status == "unavailable"
+    assert "at least one example" in (found.detail or "")
+
+
+def test_an_empty_micro_batch_is_left_out(loss: Any) -> None:
+    model = _normed().eval()
+    whole = Probe(model, loss).measure([_batch(8)])
+    assert Probe(model, loss).measure([_batch(8), _batch(0)]).rho == whole.rho
+
+
+def test_an_empty_last_batch_changes_nothing_of_those_that_follow(loss: Any) -> None:
+    model = nn.Linear(4, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    control = attach(model, optimizer, loss, run="empty", probe_interval=1, overhead=None, journal_dir="/dev/null/no")
+    control.step(_batch(0))
+    for _ in range(3):
+        loss(model, _batch(32)).backward()
+        optimizer.step()
+        control.step(_batch(32))
+    assert control.spectrum is not None
+    assert control.spectrum.status == "ok"
+    assert control.spectrum.examples >= 8
+    control.finish()
+
+
+def test_a_lazy_module_is_measured_after_its_first_forward(loss: Any) -> None:
+    model = nn.Sequential(nn.LazyLinear(5), nn.Tanh(), nn.Linear(5, 3))
+    probe = Probe(model, loss)
+    before = probe.measure(_batch(8))
+    assert before.status == "unavailable"
+    assert "lazy layer" in (before.detail or "")
+    assert isinstance(model[0].weight, nn.parameter.UninitializedParameter)
+    model(_batch(8)[0])
+    assert probe.measure(_batch(8)).status == "ok"
