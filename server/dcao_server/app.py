@@ -6,7 +6,6 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from dcao_proto import paths
 from dcao_server import health
 from dcao_server.asgi import install
 from dcao_server.context import Context
@@ -49,7 +48,7 @@ def create_app(settings: Settings | None = None, *, store: HistoryStore | None =
         title="DCAO controller",
         version=version("dcao"),
         summary="Curvature in; learning rate, momentum and weight decay out.",
-        openapi_url=paths.OPENAPI,
+        openapi_url=None,  # `describe` serves it
         docs_url=None,
         redoc_url=None,
         lifespan=_lifespan,

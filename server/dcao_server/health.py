@@ -26,7 +26,7 @@ async def healthz() -> Response:
 @router.head(paths.READYZ, include_in_schema=False)
 @router.get(paths.READYZ, response_model=Health, responses=problems(ProblemKind.NOT_READY), summary="Ready for work?")
 async def readyz(context: Ctx) -> Response:
-    """Whether the store can be reached and the process is not about to stop."""
+    """Whether the store can be read and written and the process is not about to stop."""
     if context.lifecycle.draining:
         raise ProblemError(
             ProblemKind.SHUTTING_DOWN, "expected a replica that serves, this one stops", headers={"Retry-After": "5"}
@@ -34,8 +34,9 @@ async def readyz(context: Ctx) -> Response:
     if not await context.readiness.reachable():
         raise ProblemError(
             ProblemKind.NOT_READY,
-            f"expected a store that answers, the {context.store.kind} store does not; workers that echo their state "
-            "are served without it",
+            f"expected a {context.store.kind} store that can be read and written, but "
+            f"{context.metrics.condition.trouble or 'the store cannot be reached'}. Workers that echo their state are "
+            "served without it",
             headers={"Retry-After": "1"},
         )
     return answer(Health())

@@ -1,4 +1,4 @@
-"""Can the store be reached? Asked by probes, from several sides, every few seconds."""
+"""Can the store be used? Asked by probes, from several sides, every few seconds."""
 
 import time
 from collections.abc import Callable

@@ -6,14 +6,15 @@ import asyncio
 class Lifecycle:
     """Read by `/readyz` and by event streams, written by the runner.
 
-    serving → draining (readiness says no, requests are still served, connections are asked to close) → stopping
-    (streams end, requests in flight finish).
+    serving → draining (readiness says no, streams end, requests are still served, connections are asked to close) →
+    stopping (requests in flight finish).
     """
 
     def __init__(self) -> None:
         self.draining = False
         self.stopping = asyncio.Event()
-        """Event streams end when it is set: a server that waits for them would never stop."""
+        self.streams_end = asyncio.Event()
+        """Event streams end when it is set, with a hint to come back: to another replica, if there is one."""
 
     def drain(self) -> None:
         """Say that no new work should come here."""
@@ -22,4 +23,5 @@ class Lifecycle:
     def stop(self) -> None:
         """Ask everything that lasts to end."""
         self.draining = True
+        self.streams_end.set()
         self.stopping.set()

@@ -71,12 +71,16 @@ async def _invalid(request: Request, error: Exception) -> Response:
     return problem_response(ProblemError(ProblemKind.INVALID, detail, errors=fields))
 
 
-async def _store_unavailable(_request: Request, _error: Exception) -> Response:
+async def _store_unavailable(request: Request, error: Exception) -> Response:
     """Routes that can do without the store catch this themselves."""
+    assert isinstance(error, StoreUnavailableError)  # noqa: S101 - registered for this class
+    context = getattr(request.app.state, "context", None)
+    if context is not None:
+        context.metrics.condition.failed(error)
     return problem_response(
         ProblemError(
             ProblemKind.STORE_UNAVAILABLE,
-            "expected a store that answers, it does not; try again: whatever was sent may be sent twice",
+            f"expected a store that answers, but {error}. Try again: whatever was sent may be sent twice",
             headers={"Retry-After": "1"},
         )
     )

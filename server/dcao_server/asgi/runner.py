@@ -1,7 +1,7 @@
 """Runs the controller: uvicorn with uvloop and httptools, one process, a graceful end.
 
-On SIGTERM or SIGINT `/readyz` says no while requests are still served (`drain_seconds`), then no connection is taken,
-streams end, and requests in flight have `shutdown_seconds`. A second signal skips the waiting.
+On SIGTERM or SIGINT `/readyz` says no and streams end, while requests are still served (`drain_seconds`); then no
+connection is taken, and requests in flight have `shutdown_seconds`. A second signal skips the waiting.
 """
 
 import asyncio
@@ -69,6 +69,7 @@ class ControllerServer(uvicorn.Server):
             return
         self._lifecycle.drain()
         _log.info("draining", seconds=self._drain_seconds, signal=sig)
+        self._loop.call_soon_threadsafe(self._lifecycle.streams_end.set)
         self._loop.call_soon_threadsafe(self._loop.call_later, self._drain_seconds, self._stop_serving)
 
     def _stop_serving(self) -> None:

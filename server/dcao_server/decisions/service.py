@@ -13,7 +13,6 @@ from dcao_server.decisions.together import decides_together, gathered, in_force,
 from dcao_server.history.codec import UNREADABLE, decode, encode
 from dcao_server.metrics import DecisionOutcome, Metrics
 from dcao_server.metrics.labels import known_reasons
-from dcao_server.metrics.service import store_error_kind
 from dcao_server.runs.identity import bound, check_version, digest_of, implausible, other_specification
 from dcao_server.runs.service import fenced, not_found
 from dcao_server.store.contract import (
@@ -26,6 +25,7 @@ from dcao_server.store.contract import (
     StoredRecord,
     StoreUnavailableError,
 )
+from dcao_server.store.trouble import Trouble
 
 ATTEMPTS = 8
 """Times that a decision is made anew because another writer was faster; each time that one has moved on."""
@@ -75,16 +75,16 @@ class DecisionService:
             check_version(observation.version)
             echoed = basis_of(observation.state, observation.version)
         if not self._availability.worth_trying():
-            return self._without_store(observation, echoed)
+            return self._without_store(observation, echoed, self._metrics.condition.trouble)
         try:
             basis = await self._stored_basis(key) if echoed is None else echoed
             if decides_together(basis.policy.spec):
                 answer = await self._decide_together(key, observation, basis)
             else:
                 answer = await self._record(key, observation, basis)
-        except StoreUnavailableError:
+        except StoreUnavailableError as error:
             self._availability.failed()
-            return self._without_store(observation, echoed)
+            return self._without_store(observation, echoed, error.trouble)
         except ProblemError:
             self._availability.succeeded()  # a refusal is an answer
             raise
@@ -119,7 +119,7 @@ class DecisionService:
         self._metrics.policy_took(time.perf_counter() - started)
         return decision
 
-    def _without_store(self, observation: Observation, basis: Basis | None) -> Answer:
+    def _without_store(self, observation: Observation, basis: Basis | None, trouble: Trouble | None) -> Answer:
         """The same decision, which the history gets from the client's journal later.
 
         Raises:
@@ -127,7 +127,7 @@ class DecisionService:
                 decided before, and then the state it gave us is the one after that decision.
         """
         if basis is None:
-            raise _store_needed()
+            raise _store_needed(trouble)
         if decides_together(basis.policy.spec):
             return Answer(in_force(observation, basis.policy, basis.state, basis.version))
         decision = self._decide(observation, basis)
@@ -170,9 +170,10 @@ class DecisionService:
         try:
             result = await self._store.append(key, item)
         except StoreUnavailableError as error:
-            self._metrics.store_failed("append", store_error_kind(error) or "other")
+            self._metrics.store_failed("append", error)
             raise
-        self._metrics.store_took("append", time.perf_counter() - started)
+        wrote = result.outcome in (Outcome.APPENDED, Outcome.HEALED)
+        self._metrics.store_took("append", time.perf_counter() - started, wrote=wrote)
         return result
 
     async def _restore(self, key: RunKey, observation: Observation, basis: Basis) -> None:
@@ -271,10 +272,11 @@ class DecisionService:
                 raise self._refusal(key, observation, outcome, result.version, result.last_step)
 
 
-def _store_needed() -> ProblemError:
+def _store_needed(trouble: Trouble | None) -> ProblemError:
     return ProblemError(
         ProblemKind.STORE_UNAVAILABLE,
-        "expected a store that answers, because the observation echoes no state, but the store cannot be reached; try "
-        "again, or echo state and version of the last decision, which needs no store",
+        "expected a store that answers, because the observation echoes no state, but "
+        f"{trouble or 'the store cannot be reached'}. Try again, or echo state and version of the last decision, which "
+        "needs no store",
         headers={"Retry-After": "1"},
     )

@@ -45,7 +45,7 @@ async def stream(
     """
     rights = rights or Rights()
     pinged = time.monotonic()
-    stopping: asyncio.Future[Any] = asyncio.ensure_future(lifecycle.stopping.wait())
+    stopping: asyncio.Future[Any] = asyncio.ensure_future(lifecycle.streams_end.wait())
     upcoming: asyncio.Future[Any] | None = None
     with metrics.event_stream():
         try:

@@ -4,6 +4,6 @@
 every replica, and are scraped once from whichever answers.
 """
 
-from dcao_server.metrics.service import DecisionOutcome, Metrics, StoreErrorKind
+from dcao_server.metrics.service import DecisionOutcome, Metrics
 
-__all__ = ["DecisionOutcome", "Metrics", "StoreErrorKind"]
+__all__ = ["DecisionOutcome", "Metrics"]

@@ -22,12 +22,13 @@ from prometheus_client import (
 
 from dcao_proto.policy.reasons import REASONS
 from dcao_proto.problem import ProblemKind
+from dcao_server.condition import WROTE, StoreCondition
 from dcao_server.metrics.buckets import COMPUTE_SECONDS, LATENCY_SECONDS
 from dcao_server.metrics.series import Counts, Timings
 from dcao_server.store.contract import StoreUnavailableError
+from dcao_server.store.trouble import TroubleKind
 
 DecisionOutcome = Literal["decided", "replayed", "healed", "pending", "fenced", "stale", "unpersisted", "backfilled"]
-StoreErrorKind = Literal["unavailable", "timeout", "full", "other"]
 
 DECISION_OUTCOMES: tuple[DecisionOutcome, ...] = (
     "decided",  # new, and in the history
@@ -42,7 +43,7 @@ DECISION_OUTCOMES: tuple[DecisionOutcome, ...] = (
 OBSERVATION_STATUSES = ("ok", "breakdown", "diverged", "unavailable")
 _REASONS = frozenset(REASONS)
 PROBLEM_SLUGS = frozenset(kind.slug for kind in ProblemKind)
-STORE_ERROR_KINDS: tuple[StoreErrorKind, ...] = ("unavailable", "timeout", "full", "other")
+STORE_ERROR_KINDS = tuple(kind.label for kind in TroubleKind)
 # One more series for each counter and histogram, which no rule and no panel reads.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client ships it without annotations
 OTHER = "other"  # label value for whatever a plug-in or a client may invent
@@ -60,6 +61,7 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry | None = None, *, process: bool = True) -> None:
         self.registry = CollectorRegistry() if registry is None else registry
+        self.condition = StoreCondition()
         self._declare()
         self._declare_store()
         self._seed()
@@ -121,7 +123,9 @@ class Metrics:
         )
         self._store_errors = Counts("dcao_store_errors_total", "Failed calls to the store.", ("op", "kind"), registry)
         self._store_up = Gauge(
-            "dcao_store_up", "1 while the store answers, 0 while it does not; as last seen.", registry=registry
+            "dcao_store_up",
+            "1 while the store can be read and written, 0 while not; as last seen.",
+            registry=registry,
         )
 
     def _seed(self) -> None:
@@ -177,10 +181,10 @@ class Metrics:
         """The law decided once."""
         self._policy_seconds.observe(seconds)
 
-    def store_took(self, op: str, seconds: float) -> None:
+    def store_took(self, op: str, seconds: float, *, wrote: bool) -> None:
         """The store answered a call, for callers that do without `store_call` on the hot path."""
         if not self._up:
-            self.store_up(True)
+            self.store_up(self.condition.answered(wrote=wrote))
         self._store_seconds.observe(seconds, op)
 
     def problem(self, slug: str) -> None:
@@ -204,20 +208,21 @@ class Metrics:
         try:
             yield
         except Exception as error:
-            kind = store_error_kind(error)
-            if kind is not None:
-                self.store_failed(op, kind)
+            if isinstance(error, StoreUnavailableError):
+                self.store_failed(op, error)
+            elif store_error(error):
+                self._store_errors.inc(op, OTHER)
             raise
         else:
-            self.store_up(True)
+            self.store_up(self.condition.answered(wrote=op in WROTE))
         finally:
             self._store_seconds.observe(time.perf_counter() - started, op)
 
-    def store_failed(self, op: str, kind: StoreErrorKind) -> None:
+    def store_failed(self, op: str, error: StoreUnavailableError) -> None:
         """One failed call to the store, for callers that handle the exception themselves."""
-        self._store_errors.inc(op, kind)
-        if kind in ("unavailable", "timeout"):
-            self.store_up(False)
+        self._store_errors.inc(op, error.trouble.kind.label)
+        self.condition.failed(error)
+        self.store_up(False)
 
     def store_up(self, up: bool) -> None:
         """What a readiness check found."""
@@ -238,21 +243,7 @@ class _InProgress(AbstractContextManager[None]):
         self.count -= 1
 
 
-def store_error_kind(error: BaseException) -> StoreErrorKind | None:
-    """What a failed store call was; None for answers of the store that are no failure (no such run, fenced, …).
-
-    The cause of a StoreUnavailableError tells more than itself. Known by class name along the class's ancestry, so that
-    this module needs neither Redis nor SQLite.
-    """
-    if isinstance(error, StoreUnavailableError):
-        return (store_error_kind(error.__cause__) if error.__cause__ is not None else None) or "unavailable"
+def store_error(error: BaseException) -> bool:
+    """Whether what a store call raised is a failure, rather than an answer (no such run, fenced, …)."""
     names = {cls.__name__ for cls in type(error).__mro__}
-    if names & {"ProblemError", "LookupError", "ValueError"}:
-        return None
-    if "TimeoutError" in names:
-        return "timeout"
-    if "OutOfMemoryError" in names:
-        return "full"
-    if names & {"ConnectionError", "OSError", "OperationalError"}:
-        return "unavailable"
-    return "other"
+    return not names & {"ProblemError", "LookupError", "ValueError"}

@@ -10,6 +10,8 @@ from enum import IntEnum
 from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol
 
+from dcao_server.store.trouble import Trouble, TroubleKind
+
 StoredStatus = Literal["created", "active", "finished", "failed"]
 ENDED = frozenset({"finished", "failed"})
 
@@ -18,7 +20,14 @@ class StoreUnavailableError(Exception):
     """The store cannot be reached, or cannot write now. Nothing is known about whether the last call took effect.
 
     Every call may be repeated: all of them are idempotent.
+
+    Args:
+        trouble: why; a text for a reason of no kind.
     """
+
+    def __init__(self, trouble: Trouble | str = "") -> None:
+        self.trouble = Trouble(TroubleKind.UNREACHABLE, trouble) if isinstance(trouble, str) else trouble
+        super().__init__(str(self.trouble))
 
 
 class RunKey(NamedTuple):
@@ -226,7 +235,7 @@ class HistoryStore(Protocol):
         """Releases everything; further calls fail, but `close` itself."""
 
     async def ping(self) -> None:
-        """Answers if the store can be reached."""
+        """Answers if the store can be reached and written."""
 
     async def create(self, key: RunKey, creation: Creation, *, restore: bool = False) -> tuple[StoredRun, bool] | None:
         """The run, and whether this call created it. An existing run is returned as it is, whatever its spec.

@@ -12,6 +12,7 @@ touch them together. Index keys are in other slots, so no script touches them; t
 | `dcao:1:idx:{p}:runs` | sorted set | run → seconds of creation | removed by `gc` |
 | `dcao:1:idx:{p}:active` | sorted set | run → seconds of the last observation | removed by `gc` |
 | `dcao:1:projects` | set | projects | for ever; one short string each |
+| `dcao:1:probe` | string | nothing; shows that writing works | `PROBE_SECONDS` |
 
 Fields of `meta` are one to six letters because every decision sends their names: `spec` encoded specification, `dg` its
 digest, `a` attempt, `v` version, `last` newest step of the attempt, `st` state token, `hb` last write, `born` creation,
@@ -25,6 +26,11 @@ PREFIX = "dcao:1"
 """1 is the version of this layout: a controller with another layout cannot misread it."""
 
 PROJECTS = f"{PREFIX}:projects"
+
+PROBE = f"{PREFIX}:probe"
+"""Written by readiness checks; holds nothing."""
+
+PROBE_SECONDS = 60
 
 TOMBSTONE_SECONDS = 86_400
 """A deleted run is remembered for a day, so that a worker that still echoes its token does not bring it back."""

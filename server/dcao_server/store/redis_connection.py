@@ -9,6 +9,7 @@ from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from dcao_server.redis_url import database_of, split_redis_url
 from dcao_server.settings import Settings
@@ -21,8 +22,8 @@ BLOCK_SECONDS = 0.5
 def connect(settings: Settings, *, blocking: bool = False) -> Any:
     """A client; nothing is sent yet.
 
-    redis-py repeats nothing by itself here: a request's time is its deadline's, and every script may be repeated by
-    whoever called us.
+    redis-py repeats a call only when its connection turns out to be closed; else a request's time is its deadline's,
+    and every script may be repeated by whoever called us.
 
     Args:
         settings: URL, user, password, certificates, timeout in seconds, pool size.
@@ -104,7 +105,9 @@ def _options(settings: Settings, url: SplitResult, *, blocking: bool) -> dict[st
         "socket_connect_timeout": timeout,
         "socket_keepalive": True,
         "max_connections": 4 if blocking else settings.redis_max_connections,
-        "retry": Retry(NoBackoff(), 0),
+        # Once, at once, on a fresh connection: a pooled one may have been closed since (restart, timeout, kill).
+        # Every call may be repeated. Not after a timeout, which has used up what the caller can wait.
+        "retry": Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
     }
     if url.scheme.startswith("rediss"):
         options |= {

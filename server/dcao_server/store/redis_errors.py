@@ -1,55 +1,90 @@
-"""Which errors of redis-py mean that the store is away, rather than that we are wrong."""
+"""Which errors of redis-py mean that the store cannot be used, and why, rather than that we are wrong."""
 
-from collections.abc import Callable, Coroutine
+import socket
+import ssl
+from collections.abc import Callable, Coroutine, Iterator
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
+import hiredis
 from redis import exceptions
 
 from dcao_server.store.contract import StoreUnavailableError
+from dcao_server.store.trouble import TroubleKind, trouble
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_AWAY = (
-    exceptions.ConnectionError,  # refused, reset, closed, pool exhausted, loading, no master known to the Sentinels
-    exceptions.TimeoutError,
-    exceptions.ReadOnlyError,  # we still talk to a replica after a failover
-    exceptions.OutOfMemoryError,
-    exceptions.ClusterDownError,
-    exceptions.RedisClusterException,
-    exceptions.AuthorizationError,
-    exceptions.NoPermissionError,
-    OSError,
-    TimeoutError,
+_BY_CLASS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], TroubleKind], ...] = (
+    (socket.gaierror, TroubleKind.NAME),
+    (ssl.SSLError, TroubleKind.TLS),
+    ((exceptions.InvalidResponse, hiredis.ProtocolError), TroubleKind.TLS),  # what answers does not speak Redis
+    ((exceptions.AuthenticationError, exceptions.AuthenticationWrongNumberOfArgsError), TroubleKind.AUTH),
+    ((exceptions.NoPermissionError, exceptions.AuthorizationError), TroubleKind.PERMISSION),
+    (exceptions.ReadOnlyError, TroubleKind.READ_ONLY),  # we still talk to a replica after a failover, or always did
+    (exceptions.OutOfMemoryError, TroubleKind.FULL),
+    ((exceptions.BusyLoadingError, exceptions.ClusterDownError, exceptions.TryAgainError), TroubleKind.LOADING),
+    ((exceptions.TimeoutError, TimeoutError), TroubleKind.TIMEOUT),
 )
-_AWAY_PREFIXES = (
-    "MISCONF",
-    "NOREPLICAS",
-    "MASTERDOWN",
-    "UNBLOCKED",
-    "BUSY",
-    "TRYAGAIN",
-    "OOM",
-    "READONLY",
-    "NOAUTH",
-    "LOADING",
-    "CLUSTERDOWN",
-    "NOPERM",
-    "WRONGPASS",
+_BY_TEXT: tuple[tuple[str, TroubleKind], ...] = (
+    ("WRONGPASS", TroubleKind.AUTH),
+    ("NOAUTH", TroubleKind.AUTH),
+    ("invalid username-password pair", TroubleKind.AUTH),
+    ("invalid password", TroubleKind.AUTH),
+    ("without any password configured", TroubleKind.AUTH),
+    ("no password is set", TroubleKind.AUTH),
+    ("Authentication required", TroubleKind.AUTH),
+    ("NOPERM", TroubleKind.PERMISSION),
+    ("No permissions", TroubleKind.PERMISSION),
+    ("READONLY", TroubleKind.READ_ONLY),
+    ("OOM", TroubleKind.FULL),
+    ("MISCONF", TroubleKind.FULL),
+    ("DB index is out of range", TroubleKind.DATABASE),
+    ("invalid DB index", TroubleKind.DATABASE),
+    ("SELECT is not allowed in cluster mode", TroubleKind.DATABASE),
+    ("CERTIFICATE_VERIFY_FAILED", TroubleKind.TLS),
+    ("SSL:", TroubleKind.TLS),
+    ("Name or service not known", TroubleKind.NAME),
+    ("Temporary failure in name resolution", TroubleKind.NAME),
+    ("No address associated", TroubleKind.NAME),
+    ("LOADING", TroubleKind.LOADING),
+    ("BUSY", TroubleKind.LOADING),
+    ("MASTERDOWN", TroubleKind.LOADING),
+    ("CLUSTERDOWN", TroubleKind.LOADING),
+    ("TRYAGAIN", TroubleKind.LOADING),
+    ("UNBLOCKED", TroubleKind.LOADING),
+    ("NOREPLICAS", TroubleKind.LOADING),
 )
+_AWAY = (exceptions.ConnectionError, exceptions.RedisClusterException, OSError)
 
 
 def away(error: Exception) -> StoreUnavailableError | None:
-    """What an error of redis-py or of its connection means to us: that the store is away, or None."""
-    if (
-        isinstance(error, _AWAY)
-        # uvloop's word for a connection that was reset while redis-py kept it.
-        or (isinstance(error, RuntimeError) and "closed" in str(error))
-        or (isinstance(error, exceptions.ResponseError) and str(error).startswith(_AWAY_PREFIXES))
-    ):
-        return StoreUnavailableError(f"Redis cannot be used now: {error!r}")
-    return None
+    """What an error of redis-py or of its connection means to us: that the store cannot be used, and why, or None."""
+    kind = _kind(error)
+    return None if kind is None else StoreUnavailableError(trouble(kind, error))
+
+
+def _kind(error: Exception) -> TroubleKind | None:
+    """The first of the error and its causes that says something tells more than what was made of it."""
+    for one in reversed(list(_causes(error))):
+        for classes, kind in _BY_CLASS:
+            if isinstance(one, classes):
+                return kind
+        if isinstance(one, (exceptions.RedisError, OSError)):
+            for words, kind in _BY_TEXT:
+                if words in str(one):
+                    return kind
+    # uvloop's word for a connection that was reset while redis-py kept it is a RuntimeError.
+    closed = isinstance(error, RuntimeError) and "closed" in str(error)
+    return TroubleKind.UNREACHABLE if closed or isinstance(error, _AWAY) else None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    for _ in range(5):
+        if error is None:
+            return
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def guarded(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:

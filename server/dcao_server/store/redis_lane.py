@@ -104,16 +104,25 @@ class Lane:
             async with asyncio.timeout(options.timeout):
                 address = await options.resolve()
                 protocol = await self._open(address)
-                if options.password is not None:
-                    user = (options.username,) if options.username else ()
-                    await protocol.send(("AUTH", *user, options.password))
-                if options.database:
-                    await protocol.send(("SELECT", str(options.database)))
+                try:
+                    await self._enter(protocol)
+                except BaseException:
+                    protocol.fail(RedisConnectionError("this Redis did not let us in"))
+                    raise
                 return protocol
         except TimeoutError as error:
             raise RedisTimeoutError(f"no connection to Redis within {options.timeout} s") from error
         except OSError as error:
             raise RedisConnectionError(f"no connection to Redis: {error}") from error
+
+    async def _enter(self, protocol: "_Replies") -> None:
+        """Says who we are and which database we want."""
+        options = self._options
+        if options.password is not None:
+            user = (options.username,) if options.username else ()
+            await protocol.send(("AUTH", *user, options.password))
+        if options.database:
+            await protocol.send(("SELECT", str(options.database)))
 
     async def _open(self, address: Address) -> "_Replies":
         loop = asyncio.get_running_loop()
@@ -223,6 +232,12 @@ class _Replies(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
+        try:
+            self._pair()
+        except hiredis.ProtocolError as error:
+            self.fail(RedisConnectionError(f"what answers does not speak Redis: {error}"))
+
+    def _pair(self) -> None:
         while (reply := self._reader.gets()) is not False:
             future, _ = self._waiting.popleft()
             error = _error(str(reply)) if isinstance(reply, hiredis.ReplyError) else None

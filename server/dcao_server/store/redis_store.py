@@ -1,5 +1,6 @@
 """The store in Redis: one stream per attempt whose entry ID is the step, one hash of meta, one script per write."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, cast
 
@@ -25,6 +26,7 @@ from dcao_server.store.contract import (
     StoredStatus,
 )
 from dcao_server.store.redis_bulk import Bulk
+from dcao_server.store.redis_check import warn_of_loss
 from dcao_server.store.redis_connection import release
 from dcao_server.store.redis_errors import away, guarded
 from dcao_server.store.redis_index import RedisIndex
@@ -74,13 +76,17 @@ class RedisStore:
         self._index = RedisIndex(client, self._bulk, retention_seconds)
         self._tally = Tally(self._index.write)
         self._tail = Tail(blocking, self._reader)
+        self._check: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Starts the background writer of the index of active runs and of their counts."""
+        """Starts the background writer of the indexes and counts; looks at how Redis is set up."""
         self._tally.start()
+        self._check = asyncio.create_task(warn_of_loss(self._client), name="redis-check")
 
     async def close(self) -> None:
         """Writes what the index still lacks, ends followers, closes the connections."""
+        if self._check is not None:
+            self._check.cancel()
         await self._tail.stop()
         await self._tally.stop()
         if self._lane is not None:
@@ -91,8 +97,8 @@ class RedisStore:
 
     @guarded
     async def ping(self) -> None:
-        """PING."""
-        await self._client.execute_command("PING")
+        """A write: a replica and a full store answer PING as if all were well."""
+        await self._client.set(keys.PROBE, b"", ex=keys.PROBE_SECONDS)
 
     @guarded
     async def create(self, key: RunKey, creation: Creation, *, restore: bool = False) -> tuple[StoredRun, bool] | None:

@@ -20,6 +20,7 @@ from dcao_server.store.contract import (
     StoredStatus,
 )
 from dcao_server.store.keys import TOMBSTONE_SECONDS
+from dcao_server.store.sqlite_history import SLICE
 
 _COLUMNS = (
     "id, project, run, spec, digest, status, attempt, version, state, last_step, created_at, updated_at, decisions,"
@@ -115,7 +116,8 @@ def page(database: sqlite3.Connection, project: str, after: tuple[float, str] | 
 
 def projects(database: sqlite3.Connection) -> list[str]:
     """Projects with runs."""
-    return [name for (name,) in database.execute("SELECT DISTINCT project FROM runs ORDER BY project")]
+    sql = "SELECT DISTINCT project FROM runs WHERE project != ? ORDER BY project"
+    return [name for (name,) in database.execute(sql, (HIDDEN,))]
 
 
 def index(database: sqlite3.Connection, project: str) -> list[str]:
@@ -135,13 +137,37 @@ def end(
     return get(database, key)
 
 
-def delete(database: sqlite3.Connection, key: RunKey, now: float) -> bool:
-    """Deletes a run and leaves a tombstone."""
-    deleted = database.execute("DELETE FROM runs WHERE project = ? AND run = ?", key).rowcount
-    if deleted:
-        database.execute("INSERT OR REPLACE INTO tombstones VALUES (?, ?, ?)", (*key, now))
-        database.execute("DELETE FROM tombstones WHERE gone < ?", (now - TOMBSTONE_SECONDS,))
-    return bool(deleted)
+HIDDEN = ":"
+"""Project of deleted runs whose rows are not yet removed; no name has a colon."""
+
+
+def hide(database: sqlite3.Connection, key: RunKey, now: float) -> int | None:
+    """Takes a run out of sight and leaves a tombstone; its row, None if there is no such run."""
+    found = database.execute("SELECT id FROM runs WHERE project = ? AND run = ?", key).fetchone()
+    if found is None:
+        return None
+    run_id: int = found[0]
+    database.execute(
+        "UPDATE runs SET project = ?, run = ?, status = 'finished' WHERE id = ?", (HIDDEN, str(run_id), run_id)
+    )
+    database.execute("INSERT OR REPLACE INTO tombstones VALUES (?, ?, ?)", (*key, now))
+    database.execute("DELETE FROM tombstones WHERE gone < ?", (now - TOMBSTONE_SECONDS,))
+    return run_id
+
+
+def remove_hidden(database: sqlite3.Connection) -> int:
+    """Removes a slice of what is out of sight; the number of rows, 0 when nothing is left."""
+    found = database.execute("SELECT id FROM runs WHERE project = ? LIMIT 1", (HIDDEN,)).fetchone()
+    if found is None:
+        return 0
+    removed = database.execute(
+        "DELETE FROM records WHERE (run_id, attempt, step) IN"
+        " (SELECT run_id, attempt, step FROM records WHERE run_id = ? LIMIT ?)",
+        (*found, SLICE),
+    ).rowcount
+    if removed < SLICE:
+        removed += database.execute("DELETE FROM runs WHERE id = ?", found).rowcount
+    return removed
 
 
 def begin_attempt(database: sqlite3.Connection, key: RunKey, restart: Restart) -> RestartResult:

@@ -1,10 +1,19 @@
 """The one SQLite file: tables, and how it is opened."""
 
+import contextlib
 import sqlite3
 from pathlib import Path
 
-BUSY_SECONDS = 5.0
-"""How long a writer waits for another process that writes to the same file."""
+BUSY_SECONDS = 0.1
+"""How long a writer waits in the store's thread for another process that writes to the same file; decisions wait behind
+it. What is no decision tries again meanwhile, without keeping the thread."""
+VERSION = 1
+"""Of the schema."""
+
+
+class NewerSchemaError(Exception):
+    """A newer controller has written the file."""
+
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
@@ -63,7 +72,6 @@ CREATE TABLE IF NOT EXISTS tombstones (
     gone REAL NOT NULL,
     PRIMARY KEY (project, run)
 ) STRICT, WITHOUT ROWID;
-PRAGMA user_version = 1;
 """
 
 
@@ -74,12 +82,45 @@ def open_database(path: Path) -> sqlite3.Connection:
     machine up to the last checkpoint of the log.
 
     Raises:
-        sqlite3.OperationalError: the folder or file cannot be written.
+        sqlite3.DatabaseError: the folder or file cannot be used.
+        NewerSchemaError: a newer controller has written the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     database = sqlite3.connect(path, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False)
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA synchronous = NORMAL")
-    database.execute("PRAGMA foreign_keys = ON")
-    database.executescript(SCHEMA)
+    try:
+        found = database.execute("PRAGMA user_version").fetchone()[0]
+        if found > VERSION:
+            raise NewerSchemaError(f"expected schema {VERSION} or an older one in {path}, got {found}")
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")
+        database.execute("PRAGMA foreign_keys = ON")
+        if found < VERSION:
+            database.executescript(SCHEMA)
+            database.execute(f"PRAGMA user_version = {VERSION}")
+    except BaseException:
+        database.close()
+        raise
     return database
+
+
+def touch(database: sqlite3.Connection) -> None:
+    """Writes the schema's version as it is, and reads a page of the table that everything begins with."""
+    database.execute(f"PRAGMA user_version = {VERSION}")
+    database.execute("SELECT id FROM runs LIMIT 1").fetchone()
+
+
+def check_schema(path: Path) -> None:
+    """Nothing, if this controller can use the file or make it; looked at before anything serves.
+
+    Raises:
+        NewerSchemaError: a newer controller has written it.
+    """
+    if not path.exists():
+        return
+    with contextlib.suppress(sqlite3.DatabaseError), contextlib.closing(sqlite3.connect(path)) as database:
+        found = database.execute("PRAGMA user_version").fetchone()[0]
+        if found > VERSION:
+            raise NewerSchemaError(
+                f"expected a history of schema {VERSION} or an older one in {path}, got {found}, which a newer "
+                "controller wrote; start that version again, or name another folder in DCAO_DATA"
+            )

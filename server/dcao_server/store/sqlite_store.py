@@ -1,14 +1,16 @@
 """The embedded store: one SQLite file, written by one thread, with the same promises as Redis."""
 
 import asyncio
+import contextlib
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from dcao_server.store import sqlite_history, sqlite_runs
+from dcao_server.store import sqlite_history, sqlite_runs, sqlite_schema
 from dcao_server.store.contract import (
     Append,
     AppendResult,
@@ -28,8 +30,10 @@ from dcao_server.store.contract import (
     StoredStatus,
     StoreUnavailableError,
 )
+from dcao_server.store.sqlite_errors import FAILURES, away
 from dcao_server.store.sqlite_schema import open_database
 from dcao_server.store.tally import Tally
+from dcao_server.store.trouble import TroubleKind
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,6 +41,10 @@ T = TypeVar("T")
 POLL_SECONDS = 0.25
 """A follower asks this often; an event of this process's own writes wakes it at once."""
 CATCH_UP = 500
+PATIENCE_SECONDS, AGAIN_SECONDS = 5.0, 0.02
+"""For which, and how often, what is no decision tries again while another process writes."""
+REST_SECONDS = 0.002
+"""Between two slices of a removal, so that whoever waits for the file gets it."""
 RUNS_AT_ONCE = 8
 """Whose metrics are read, or counts written, in one visit to the thread: 0.2 ms that a decision may have to wait."""
 
@@ -61,8 +69,9 @@ class SqliteStore:
         self._tally = Tally(self._write_tally)
 
     async def open(self) -> None:
-        """Opens the file and starts the background writer of counts."""
-        await self._call(lambda database: None)
+        """Opens the file, if that can be done now, and starts the background writer of counts."""
+        with contextlib.suppress(StoreUnavailableError):
+            await self._call(lambda database: None)
         self._tally.start()
 
     async def close(self) -> None:
@@ -89,12 +98,29 @@ class SqliteStore:
         def work() -> T:
             if self._database is None:
                 self._database = open_database(self._path)
-            return function(self._database, *args, **kwargs)
+            try:
+                return function(self._database, *args, **kwargs)
+            except FAILURES:
+                self._recover()
+                raise
 
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        except (sqlite3.OperationalError, OSError) as error:
-            raise StoreUnavailableError(f"{self._path} cannot be used now: {error}") from error
+        except FAILURES as error:
+            unavailable = away(error)
+            if unavailable is None:
+                raise
+            raise unavailable from error
+
+    def _recover(self) -> None:
+        """A failed transaction is over; after a failed rollback the next call opens the file anew."""
+        assert self._database is not None  # noqa: S101  (it has just failed)
+        try:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            self._database.execute("SELECT 1 FROM runs LIMIT 1").fetchone()
+        except sqlite3.Error:
+            self._close()
 
     async def _write(
         self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -105,21 +131,35 @@ class SqliteStore:
             database.execute("BEGIN IMMEDIATE")
             try:
                 result = function(database, *args, **kwargs)
+                database.execute("COMMIT")
             except BaseException:
-                database.execute("ROLLBACK")
+                if database.in_transaction:
+                    database.execute("ROLLBACK")
                 raise
-            database.execute("COMMIT")
             return result
 
         return await self._call(transaction)
 
+    async def _patient_write(
+        self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """`_write`, again and again while another process holds the file; decisions go on in between."""
+        ends = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return await self._write(function, *args, **kwargs)
+            except StoreUnavailableError as error:
+                if error.trouble.kind is not TroubleKind.LOCKED or time.monotonic() > ends:
+                    raise
+                await asyncio.sleep(AGAIN_SECONDS)
+
     async def ping(self) -> None:
-        """Reads nothing."""
-        await self._call(lambda database: database.execute("SELECT 1").fetchone())
+        """A write of what is there already, and a read: a full or damaged file answers SELECT 1 all the same."""
+        await self._write(sqlite_schema.touch)
 
     async def create(self, key: RunKey, creation: Creation, *, restore: bool = False) -> tuple[StoredRun, bool] | None:
         """One transaction."""
-        return await self._write(sqlite_runs.create, key, creation, restore)
+        return await self._patient_write(sqlite_runs.create, key, creation, restore)
 
     async def get(self, key: RunKey) -> StoredRun | None:
         """One read."""
@@ -139,15 +179,18 @@ class SqliteStore:
 
     async def end(self, key: RunKey, status: StoredStatus, reason: str | None, now: float) -> StoredRun | None:
         """One transaction."""
-        return await self._write(sqlite_runs.end, key, status, reason, now)
+        return await self._patient_write(sqlite_runs.end, key, status, reason, now)
 
     async def delete(self, key: RunKey, now: float) -> bool:
-        """One transaction."""
-        return await self._write(sqlite_runs.delete, key, now)
+        """One transaction hides the run and its histories; they are removed in slices."""
+        hidden = await self._patient_write(sqlite_runs.hide, key, now)
+        if hidden is not None:
+            await self._sliced(sqlite_runs.remove_hidden)
+        return hidden is not None
 
     async def begin_attempt(self, key: RunKey, restart: Restart) -> RestartResult:
         """One transaction."""
-        return await self._write(sqlite_runs.begin_attempt, key, restart)
+        return await self._patient_write(sqlite_runs.begin_attempt, key, restart)
 
     async def append(self, key: RunKey, item: Append) -> AppendResult:
         """One transaction."""
@@ -161,7 +204,7 @@ class SqliteStore:
 
     async def backfill(self, key: RunKey, batch: Backfill) -> BackfillOutcome:
         """One transaction."""
-        result = await self._write(sqlite_history.backfill, key, batch, self._max_records)
+        result = await self._patient_write(sqlite_history.backfill, key, batch, self._max_records)
         self._wake(key)
         return result
 
@@ -210,8 +253,19 @@ class SqliteStore:
             await self._write(sqlite_runs.tally, dict(items[begin : begin + RUNS_AT_ONCE]))
 
     async def prune(self, key: RunKey, max_records: int) -> int:
-        """One transaction."""
-        return await self._write(sqlite_history.prune, key, max_records)
+        """A transaction for each slice; first whatever an interrupted deletion left."""
+        await self._sliced(sqlite_runs.remove_hidden)
+        return await self._sliced(sqlite_history.prune, key, max_records)
+
+    async def _sliced(
+        self, function: Callable[Concatenate[sqlite3.Connection, P], int], *args: P.args, **kwargs: P.kwargs
+    ) -> int:
+        """Calls a function that removes some rows until it removes none; other writers get in between."""
+        total = 0
+        while removed := await self._patient_write(function, *args, **kwargs):
+            total += removed
+            await asyncio.sleep(REST_SECONDS)
+        return total
 
     async def forget(self, project: str, runs: Sequence[str]) -> None:
         """Nothing to do: the index is of the table itself."""

@@ -15,8 +15,9 @@ from dcao_server.asgi.problems import install_handlers
 from dcao_server.metrics import Metrics
 from dcao_server.metrics.middleware import RequestMetrics
 from dcao_server.metrics.routes import render
-from dcao_server.metrics.service import store_error_kind
+from dcao_server.metrics.service import STORE_ERROR_KINDS
 from dcao_server.store.contract import StoreUnavailableError
+from dcao_server.store.trouble import Trouble, TroubleKind
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ def test_a_backfill_counts_each_entry_by_what_became_of_it(metrics: Metrics) -> 
 
 def test_a_failed_store_call_is_timed_counted_and_seen_until_one_succeeds(metrics: Metrics) -> None:
     with pytest.raises(StoreUnavailableError), metrics.store_call("append"):
-        raise StoreUnavailableError("away") from TimeoutError()
+        raise StoreUnavailableError(Trouble(TroubleKind.TIMEOUT, "no reply"))
     assert value(metrics, "dcao_store_errors_total", op="append", kind="timeout") == 1
     assert value(metrics, "dcao_store_call_duration_seconds_count", op="append") == 1
     assert value(metrics, "dcao_store_up") == 0
@@ -111,16 +112,17 @@ def test_a_failed_store_call_is_timed_counted_and_seen_until_one_succeeds(metric
     ("error", "kind"),
     [
         (StoreUnavailableError("away"), "unavailable"),
-        (ConnectionRefusedError(), "unavailable"),
-        (TimeoutError(), "timeout"),
-        (type("OutOfMemoryError", (Exception,), {})(), "full"),
+        (StoreUnavailableError(Trouble(TroubleKind.FULL, "OOM")), "full"),
         (ZeroDivisionError(), "other"),
         (KeyError("run"), None),
         (ProblemError(ProblemKind.FENCED, "a newer attempt owns the run"), None),
     ],
 )
-def test_what_a_store_call_raised_is_named_for_people(error: Exception, kind: str | None) -> None:
-    assert store_error_kind(error) == kind
+def test_what_a_store_call_raised_is_named_for_people(metrics: Metrics, error: Exception, kind: str | None) -> None:
+    with pytest.raises(type(error)), metrics.store_call("append"):
+        raise error
+    counted = {k: value(metrics, "dcao_store_errors_total", op="append", kind=k) for k in STORE_ERROR_KINDS}
+    assert {k for k, count in counted.items() if count} == ({kind} if kind else set())
 
 
 def test_two_replicas_in_one_process_do_not_share_anything() -> None:

@@ -1,5 +1,6 @@
 """How a controller ends: readiness first, then a drain, then the requests in flight."""
 
+import asyncio
 import signal
 import threading
 import time
@@ -84,3 +85,25 @@ def test_a_port_that_is_taken_is_said_and_ends_with_1(tmp_path: Path) -> None:
         with running(tmp_path / "log2", DCAO_PORT=port) as second:
             assert second.process.wait(20) == 1
             assert f"expected port {port} of 127.0.0.1 to be free" in (tmp_path / "log2").read_text()
+
+
+async def test_an_open_event_stream_ends_at_once_with_a_hint_to_come_back(tmp_path: Path) -> None:
+    """Not after the whole drain, in which requests still are answered."""
+    with running(tmp_path / "log", "-m", "dcao_server.main", "serve", DCAO_DRAIN_SECONDS="4") as server:
+        run = f"{server.url}/v1/projects/p/runs/r"
+        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+            spec = {"optimizer": "sgd", "base": {"lr": 0.1}}
+            assert (await client.put(run, json=spec)).status_code == 201
+            async with client.stream("GET", run + "/events") as response:
+                lines = response.aiter_lines()
+                assert (await anext(lines)).startswith("retry: ")
+                server.process.send_signal(signal.SIGTERM)
+                began = time.monotonic()
+                rest = [line async for line in lines]
+                assert time.monotonic() - began < 1.5
+            assert "event: bye" in rest
+            assert (await client.get(run)).status_code == 200, "the drain goes on"
+            async with client.stream("GET", run + "/events") as response:
+                again = [line async for line in response.aiter_lines()]
+            assert "event: bye" in again, "a browser goes on asking"
+        assert await asyncio.to_thread(server.process.wait, 15) == 0

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from dcao_server.store.contract import START, Outcome, StoreUnavailableError
+from dcao_server.store import sqlite_history, sqlite_runs
+from dcao_server.store.contract import START, Backfill, Creation, Outcome, RunKey, StoreUnavailableError
+from dcao_server.store.sqlite_history import SLICE
+from dcao_server.store.sqlite_store import SqliteStore
 from tests.server.store.opening import DIGEST, KEY, creation, item, sqlite_store
 
 WRITER = f"""
@@ -77,6 +80,42 @@ async def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
 async def test_a_file_that_cannot_be_made_is_a_store_that_is_away(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file where the folder should be")
     store = sqlite_store(tmp_path / "taken")
-    with pytest.raises(StoreUnavailableError, match="cannot be used now"):
-        await store.open()
+    await store.open()  # a store that cannot be used yet is no error; the calls after say so
+    with pytest.raises(StoreUnavailableError, match="the store"):
+        await store.ping()
     await store.close()
+
+
+async def test_what_is_deleted_is_gone_at_once_and_removed_in_slices(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "h.sqlite3", max_records=1_000_000)
+    await store.open()
+    try:
+        key = RunKey("vision", "long")
+        await store.create(key, Creation("spec", "digest", "state", 1.0))
+        steps = tuple((step, b"x") for step in range(3 * SLICE + 10))
+        await store.backfill(key, Backfill(1, "digest", steps, len(steps), "state", 2.0))
+        run_id = await store._write(sqlite_runs.hide, key, 3.0)
+        assert run_id is not None
+        assert await store.get(key) is None
+        assert await store.projects() == []
+        assert await store.read(key, START, 10) == []
+        assert await store.create(key, Creation("spec", "digest", "state", 4.0), restore=True) is None
+        removed = [await store._write(sqlite_runs.remove_hidden) for _ in range(5)]
+        assert removed == [SLICE, SLICE, SLICE, 11, 0]
+    finally:
+        await store.close()
+
+
+async def test_histories_are_trimmed_in_slices(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "h.sqlite3", max_records=1_000_000)
+    await store.open()
+    try:
+        key = RunKey("vision", "long")
+        await store.create(key, Creation("spec", "digest", "state", 1.0))
+        steps = tuple((step, b"x") for step in range(2 * SLICE + 100))
+        await store.backfill(key, Backfill(1, "digest", steps, len(steps), "state", 2.0))
+        assert await store._write(sqlite_history.prune, key, 100) == SLICE
+        assert await store.prune(key, 100) == SLICE
+        assert (await store.read(key, START, 10))[0].step == 2 * SLICE
+    finally:
+        await store.close()

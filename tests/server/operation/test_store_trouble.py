@@ -1,0 +1,348 @@
+"""What a store can answer, provoked with the real one: said in the log once, in readiness, metrics and problems."""
+
+import asyncio
+import contextlib
+import re
+import socket
+import sqlite3
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis
+from fastapi import FastAPI
+from structlog.testing import capture_logs
+
+from dcao_experiments.controller_process import free_port
+from dcao_server.app import create_app
+from dcao_server.settings import Settings, SettingsError
+from dcao_server.store import SQLITE_FILE, create_store
+from dcao_server.store.redis_check import losses
+from dcao_server.store.trouble import TroubleKind
+from tests.components.redis_server import RedisServer
+from tests.components.small_disk import fill, small_disk
+from tests.server.http.asking import RUN, SPEC, decide, put, seen
+from tests.server.store.topologies import certificates
+
+DOCS = Path(__file__).parents[3] / "docs" / "operation.md"
+SITUATIONS: dict[str, Callable[[Path], "contextlib.AbstractContextManager[Settings]"]] = {}
+Situation = Callable[[Path], Iterator[Settings]]
+
+
+def situation(function: Situation) -> Situation:
+    """Settings whose store is in the trouble that the function is named for."""
+    SITUATIONS[function.__name__.replace("_", "-")] = contextlib.contextmanager(function)
+    return function
+
+
+@contextlib.contextmanager
+def server(tmp: Path, *options: str, **settings: Any) -> Iterator[tuple[RedisServer, Settings]]:
+    running = RedisServer(tmp / "redis", *options)
+    try:
+        yield running, Settings(data=tmp, redis_url=running.url, redis_timeout_seconds=2.0, **settings)
+    finally:
+        running.kill()
+
+
+@situation
+def unavailable(tmp: Path) -> Iterator[Settings]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    yield Settings(data=tmp, redis_url=f"redis://127.0.0.1:{port}")
+
+
+@situation
+def name(tmp: Path) -> Iterator[Settings]:
+    yield Settings(data=tmp, redis_url="redis://no-such-host.invalid", redis_timeout_seconds=5.0)
+
+
+@situation
+def timeout(tmp: Path) -> Iterator[Settings]:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        yield Settings(data=tmp, redis_url=f"redis://127.0.0.1:{deaf.getsockname()[1]}", redis_timeout_seconds=0.1)
+
+
+@situation
+def auth(tmp: Path) -> Iterator[Settings]:
+    with server(tmp) as (running, settings):
+        with running.client() as client:
+            client.config_set("requirepass", "right")
+        yield settings.model_copy(update={"redis_url": type(settings.redis_url)(  # type: ignore[misc]
+            f"redis://:wrong-password@127.0.0.1:{running.port}/0")})  # fmt: skip
+
+
+@situation
+def permission(tmp: Path) -> Iterator[Settings]:
+    with server(tmp) as (running, settings):
+        with running.client() as client:
+            client.acl_setuser(
+                "reader", enabled=True, passwords=["+pw"], keys=["*"], commands=["+@read", "+@connection"]
+            )
+        url = f"redis://reader:pw@127.0.0.1:{running.port}/0"
+        yield settings.model_copy(update={"redis_url": type(settings.redis_url)(url)})  # type: ignore[misc]
+
+
+@situation
+def database(tmp: Path) -> Iterator[Settings]:
+    with server(tmp) as (running, settings):
+        url = f"redis://127.0.0.1:{running.port}/99"
+        yield settings.model_copy(update={"redis_url": type(settings.redis_url)(url)})  # type: ignore[misc]
+
+
+@contextlib.contextmanager
+def with_tls(tmp: Path) -> Iterator[tuple[int, Path]]:
+    """A Redis that speaks TLS on a port, and its authority."""
+    ca, cert, key = certificates(tmp / "tls")
+    port = free_port()
+    options = ("--tls-port", str(port), "--tls-cert-file", str(cert), "--tls-key-file", str(key))
+    running = RedisServer(tmp / "redis", *options, "--tls-ca-cert-file", str(ca), "--tls-auth-clients", "no")
+    try:
+        yield port, ca
+    finally:
+        running.kill()
+
+
+@situation
+def tls(tmp: Path) -> Iterator[Settings]:
+    with with_tls(tmp) as (port, _):  # an authority that nobody here knows
+        yield Settings(data=tmp, redis_url=f"rediss://127.0.0.1:{port}", redis_timeout_seconds=2.0)
+
+
+@situation
+def tls_unasked(tmp: Path) -> Iterator[Settings]:
+    with with_tls(tmp) as (port, _):
+        yield Settings(data=tmp, redis_url=f"redis://127.0.0.1:{port}", redis_timeout_seconds=2.0)
+
+
+@situation
+def tls_unspoken(tmp: Path) -> Iterator[Settings]:
+    with server(tmp) as (running, _):
+        url = f"rediss://127.0.0.1:{running.port}/0"
+        yield Settings(data=tmp, redis_url=url, redis_timeout_seconds=0.2)
+
+
+@situation
+def readonly(tmp: Path) -> Iterator[Settings]:
+    with server(tmp) as (running, settings):
+        with running.client() as client:
+            client.replicaof("127.0.0.1", "1")
+        yield settings
+
+
+@situation
+def full(tmp: Path) -> Iterator[Settings]:
+    with server(tmp) as (running, settings):
+        with running.client() as client:
+            client.config_set("maxmemory", "1kb")
+        yield settings
+
+
+@situation
+def full_disk(tmp: Path) -> Iterator[Settings]:
+    with small_disk(tmp / "redis") as disk, server(tmp) as (running, settings):
+        fill(disk)
+        with running.client() as client, contextlib.suppress(redis.RedisError):
+            for _ in range(100):  # until the append-only file could not be written
+                client.set("a", "b" * 1000)
+                time.sleep(0.05)
+        yield settings
+
+
+@situation
+def loading(tmp: Path) -> Iterator[Settings]:
+    with server(tmp) as (running, settings):
+        with running.client() as client:
+            client.config_set("min-replicas-to-write", "1")
+        yield settings
+
+
+@situation
+def full_file(tmp: Path) -> Iterator[Settings]:
+    with small_disk(tmp / "disk") as disk:
+        create = create_store(Settings(data=disk))
+        asyncio.run(opened(create))
+        fill(disk)
+        yield Settings(data=disk)
+
+
+@situation
+def permission_file(tmp: Path) -> Iterator[Settings]:
+    with small_disk(tmp / "disk") as disk:
+        asyncio.run(opened(create_store(Settings(data=disk))))
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        yield Settings(data=disk)
+
+
+@situation
+def corrupt(tmp: Path) -> Iterator[Settings]:
+    (tmp / SQLITE_FILE).write_bytes(b"no database at all, but long enough to be looked at" * 100)
+    yield Settings(data=tmp)
+
+
+@situation
+def locked(tmp: Path) -> Iterator[Settings]:
+    asyncio.run(opened(create_store(Settings(data=tmp))))
+    with contextlib.closing(sqlite3.connect(tmp / SQLITE_FILE)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield Settings(data=tmp)
+
+
+async def opened(store: Any) -> None:
+    await store.open()
+    await store.close()
+
+
+KINDS = {
+    "full-disk": "full",
+    "full-file": "full",
+    "tls-unasked": "unavailable",
+    "tls-unspoken": "timeout",
+    "permission-file": "permission",
+}
+
+
+@contextlib.asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
+    app = create_app(settings)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=30) as client,
+    ):
+        yield app, client
+
+
+@pytest.fixture(scope="module")
+def token(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A decision of a healthy controller, to be echoed to one in trouble."""
+
+    async def made() -> dict[str, Any]:
+        async with serving(Settings(data=tmp_path_factory.mktemp("healthy"))) as (_, client):
+            await put(client)
+            return await decide(client, seen(10))
+
+    return asyncio.run(made())
+
+
+@pytest.mark.parametrize("what", SITUATIONS)
+def test_what_the_store_answers_is_said_where_people_look(what: str, tmp_path: Path, token: dict[str, Any]) -> None:
+    kind = next(k for k in TroubleKind if k.label == KINDS.get(what, what))
+
+    async def ask(settings: Settings) -> None:
+        with capture_logs() as logs:
+            async with serving(settings) as (_, client):
+                created = await client.put(RUN, json=SPEC)
+                assert created.status_code == 503, created.text
+                assert kind.fix in created.json()["detail"]
+                for _ in range(3):
+                    began = time.perf_counter()
+                    answered = await client.post(RUN + "/decisions", json=seen(20, token))
+                    assert time.perf_counter() - began < (2 if what == "locked" else 6)
+                    assert answered.status_code == 200, answered.text
+                    assert answered.json()["persisted"] is False
+                    bare = await client.post(RUN + "/decisions", json=seen(20))
+                    assert bare.status_code in (404, 503)
+                    if bare.status_code == 503:
+                        assert kind.fix in bare.json()["detail"]
+                ready = await client.get("/readyz")
+                assert ready.status_code == 503
+                assert kind.fix in ready.json()["detail"]
+                metrics = (await client.get("/metrics")).text
+                assert "dcao_store_up 0.0" in metrics
+                assert re.search(rf'dcao_store_errors_total{{kind="{kind.label}",op="\w+"}} [1-9]', metrics)
+                assert (await client.get("/healthz")).status_code == 200
+        said = [line for line in logs if line["event"] == "the store cannot be used"]
+        assert [line["kind"] for line in said] == [kind.label], said
+        assert said[0]["fix"] == kind.fix
+        assert not [line for line in logs if line["event"] == "request failed"]
+        assert "wrong-password" not in str(logs)
+
+    with SITUATIONS[what](tmp_path) as settings:
+        asyncio.run(ask(settings))
+
+
+def test_the_page_has_every_trouble() -> None:
+    text = DOCS.read_text()
+    for kind in TroubleKind:
+        assert f"| `{kind.label}` | {kind.meaning} | {kind.fix} |" in text, kind
+
+
+def test_a_store_that_is_well_again_is_said_to_be(tmp_path: Path) -> None:
+    async def ask(running: RedisServer, settings: Settings) -> None:
+        with capture_logs() as logs, running.client() as other:
+            async with serving(settings) as (_, client):
+                await put(client)
+                other.config_set("maxmemory", "1kb")
+                for _ in range(2):
+                    assert (await client.get(RUN)).status_code == 200, "reading goes on"
+                    assert (await client.post(RUN + "/decisions", json=seen(10))).status_code == 503
+                other.config_set("maxmemory", "0")
+                assert (await client.post(RUN + "/decisions", json=seen(10))).status_code == 200
+                assert (await client.get("/readyz")).status_code == 200
+                assert "dcao_store_up 1.0" in (await client.get("/metrics")).text
+        events = [line["event"] for line in logs if line["event"].startswith("the store can")]
+        assert events == ["the store cannot be used", "the store can be used again"]
+
+    with server(tmp_path) as (running, settings):
+        asyncio.run(ask(running, settings))
+
+
+def test_a_pooled_connection_that_was_closed_is_no_answer(tmp_path: Path) -> None:
+    """A restart, CLIENT KILL, `timeout`: the first use of every route."""
+
+    async def ask(running: RedisServer, settings: Settings) -> None:
+        async with serving(settings) as (_, client):
+            await put(client)
+            last = await decide(client, seen(10))
+            for _ in range(2):
+                with running.client() as other:
+                    for one in other.client_list():
+                        if one["cmd"] != "client|list":
+                            with contextlib.suppress(redis.ResponseError):
+                                other.client_kill(one["addr"])
+                await asyncio.sleep(0.1)
+                for path in (
+                    RUN,
+                    "/v1/projects",
+                    "/v1/projects/vision/runs",
+                    RUN + "/decisions",
+                    "/readyz",
+                    "/metrics/runs",
+                ):
+                    response = await client.get(path)
+                    assert response.status_code == 200, (path, response.text)
+                last = await decide(client, seen(last["step"] + 10, last))
+                assert last["persisted"]
+                await asyncio.sleep(1.1)
+
+    with server(tmp_path) as (running, settings):
+        asyncio.run(ask(running, settings))
+
+
+def test_what_would_lose_history_in_silence_is_said_at_the_start(tmp_path: Path) -> None:
+    async def start(settings: Settings) -> list[Any]:
+        with capture_logs() as logs:
+            async with serving(settings) as (_, client):
+                await client.get("/readyz")
+                await asyncio.sleep(0.2)
+        return [line["reason"] for line in logs if line["event"] == "the store may lose history"]
+
+    with server(tmp_path, "--appendonly", "no", "--maxmemory-policy", "allkeys-lru") as (_, settings):
+        reasons = asyncio.run(start(settings))
+    assert len(reasons) == 2
+    assert "noeviction" in reasons[0]
+    assert "appendonly yes" in reasons[1]
+    assert losses({"maxmemory_policy": "noeviction", "aof_enabled": 1}) == []
+
+
+def test_a_file_of_a_newer_controller_is_not_touched(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / SQLITE_FILE)) as database:
+        database.execute("PRAGMA user_version = 2")
+    with pytest.raises(SettingsError, match="a newer controller wrote"):
+        create_app(Settings(data=tmp_path))
+    with contextlib.closing(sqlite3.connect(tmp_path / SQLITE_FILE)) as database:
+        assert database.execute("PRAGMA user_version").fetchone() == (2,)
