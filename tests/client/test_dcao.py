@@ -1,0 +1,177 @@
+"""`DCAO(model, loss)`: the fast way is the plain one, checkpoints are exact, and what arrives does not hurt."""
+
+import copy
+import itertools
+import logging
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from dcao_client import DCAO, attach
+from dcao_client.hooks.path_meter import PathMeter
+from dcao_client.hooks.schedule_free import ScheduleFree
+from dcao_client.hooks.schedule_free_plain import PlainPath
+from dcao_experiments.data import load_digits
+from dcao_experiments.models import small_cnn
+from dcao_experiments.training import accuracy, batches, cross_entropy
+
+DATA = load_digits()
+NOWHERE = "/dev/null/nowhere"
+
+
+def fresh(**options: Any) -> tuple[nn.Module, Any]:
+    torch.manual_seed(0)
+    model = small_cnn(8, width=4)
+    return model, DCAO(model, cross_entropy, run="r", journal_dir=NOWHERE, overhead=None, **options)
+
+
+def train(model: nn.Module, optimizer: Any, stream: Any) -> None:
+    for batch in stream:
+        optimizer.zero_grad()
+        cross_entropy(model, batch).backward()
+        optimizer.step(batch=batch)
+
+
+@pytest.mark.parametrize("form", ["adam", "sgd"])
+@pytest.mark.parametrize("decay", [0.0, 0.01])
+def test_the_fast_step_is_the_plain_one(form, decay):
+    """Sixty steps on a quadratic with noise, rates from the path under a ceiling: the same rates, y and x."""
+    torch.manual_seed(1)
+    curvature, start = torch.logspace(-1, 1, 50), torch.randn(50)
+    plain = PlainPath(start, form=form, weight_decay=decay)
+    y = nn.Parameter(start.clone())
+    optimizer = ScheduleFree([y], form=form, weight_decay=decay)
+    meter = PathMeter([y])
+    for step in range(60):
+        noise = 0.1 * torch.randn(50)
+        ceiling = 0.4 if form == "sgd" else None
+        plain.step(curvature * plain.y + noise, first_rate=0.01 if step == 0 else None, ceiling=ceiling)
+        y.grad = curvature * y.detach() + noise
+        optimizer.prepare()
+        metric = None if form == "sgd" else meter.flat([optimizer.preconditioner(y, y.grad)])
+        meter.saw(meter.flat([y.grad]), metric)
+        if step == 0:
+            meter.start(0.01 / 2.5, metric)
+        rate = 2.5 * meter.level
+        if ceiling is not None:
+            rate = min(rate, ceiling / optimizer.y_share(rate))
+        optimizer.update(rate)
+        meter.came(meter.flat([optimizer.average(y)]), metric)
+        assert rate == pytest.approx(plain.rates[-1], rel=1e-3)
+    torch.testing.assert_close(y.detach(), plain.y, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(optimizer.average(y), plain.x, rtol=1e-3, atol=1e-4)
+
+
+def test_it_learns_without_a_rate_and_looking_leaves_no_trace():
+    """Real digits; eval and train again bring y back bit for bit, so looking at a run does not change it."""
+    stream = list(batches(DATA, 64, 150, seed=1))
+    model, optimizer = fresh()
+    seen, watched = fresh()
+    train(model, optimizer, stream)
+    for part in (stream[:70], stream[70:]):
+        train(seen, watched, part)
+        watched.eval()
+        watched.train()
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), seen.parameters(), strict=True))
+    optimizer.eval()
+    assert accuracy(model, DATA.x_test, DATA.y_test) > 0.7
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_a_checkpoint_of_either_mode_goes_on_exactly(tmp_path, mode):
+    """Through torch.save and weights_only: same weights, same decisions."""
+    stream = list(batches(DATA, 64, 80, seed=1))
+    model, optimizer = fresh()
+    train(model, optimizer, stream[:40])
+    getattr(optimizer, mode)()
+    torch.save((model.state_dict(), optimizer.state_dict()), tmp_path / "c.pt")
+    optimizer.train()
+    train(model, optimizer, stream[40:])
+    again, optimizer2 = fresh()
+    weights, state = torch.load(tmp_path / "c.pt", weights_only=True)
+    again.load_state_dict(weights)
+    optimizer2.load_state_dict(state)
+    optimizer2.train()
+    train(again, optimizer2, stream[40:])
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    assert optimizer.control.decision.lr == optimizer2.control.decision.lr
+    assert optimizer2.steps == 80
+
+
+def test_a_gradient_that_is_not_finite_is_left_out_and_a_lost_model_goes_back():
+    """One bad batch costs a step; poisoned weights come back from the last healthy state with half the push."""
+    stream = list(batches(DATA, 64, 60, seed=1))
+    model, optimizer = fresh(rollback=True)
+    train(model, optimizer, stream[:20])
+    train(model, optimizer, [(stream[20][0] * float("nan"), stream[20][1])])
+    assert optimizer.steps == 20
+    with torch.no_grad():
+        next(model.parameters()).fill_(float("nan"))
+    train(model, optimizer, stream[21:])
+    assert all(p.isfinite().all() for p in model.parameters())
+    assert optimizer.control.decision.multipliers.lr == pytest.approx(1.25)
+
+
+def test_what_is_forgotten_is_said_once(caplog):
+    """No batch; evaluated and saved where it trains."""
+    model, optimizer = fresh()
+    batch = next(batches(DATA, 64, 1, seed=1))
+    with caplog.at_level(logging.WARNING, "dcao"):
+        for _ in range(3):
+            optimizer.zero_grad()
+            cross_entropy(model, batch).backward()
+            optimizer.step()
+        for _ in range(2):
+            accuracy(model, DATA.x_test, DATA.y_test)
+            copy.deepcopy(model).state_dict()
+            model.state_dict()
+    for sentence in ("without batch=", "evaluated at the point", "saved at the point"):
+        assert sum(sentence in record.getMessage() for record in caplog.records) == 1, sentence
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
+def test_any_batch_will_do(size):
+    """Batches of one to eight under batch norm: nothing raises but what training itself would."""
+    model, optimizer = fresh()
+    train(model, optimizer, itertools.islice(batches(DATA, size, 40, seed=1), 40))
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+def test_auto_ends_alike_at_every_base_rate_and_guard_stays_below(kind):
+    """Twelve octaves of base rate, bit for bit; a sixteen-fold spike of the schedule is not followed by either."""
+
+    def run(rate: float, trust: str) -> tuple[list[torch.Tensor], list[float]]:
+        torch.manual_seed(0)
+        model = small_cnn(8, width=4)
+        made = torch.optim.SGD if kind == "sgd" else torch.optim.AdamW
+        optimizer = made(model.parameters(), lr=rate, **({"momentum": 0.9} if kind == "sgd" else {"weight_decay": 0.0}))
+        control = attach(
+            model,
+            optimizer,
+            cross_entropy,
+            trust=trust,
+            run="r",
+            journal_dir=NOWHERE,
+            overhead=None,  # type: ignore[arg-type]
+        )
+        used = []
+        for step, batch in enumerate(batches(DATA, 64, 60, seed=1)):
+            optimizer.param_groups[0]["lr"] = rate * (16 if 30 <= step < 36 else 1)
+            control.step(batch)
+            optimizer.zero_grad()
+            cross_entropy(model, batch).backward()
+            optimizer.step()
+            used.append(control.applied.lr)
+        return [p.detach() for p in model.parameters()], used
+
+    small, large = run(2.0**-8, "auto"), run(2.0**4, "auto")
+    assert small[1] == pytest.approx(large[1], rel=1e-9)
+    for a, b in zip(small[0], large[0], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+    weights, guarded = run(2.0**4, "guard")
+    assert all(p.isfinite().all() for p in weights)
+    assert max(guarded) <= 16.0
+    assert max(run(1e-4, "guard")[1][:30]) <= 1e-4 * (1 + 1e-12)
