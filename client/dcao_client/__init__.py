@@ -10,10 +10,12 @@ from dcao_client.errors import DcaoError, RefusedError, UnreachableError
 from dcao_client.session import Session
 
 if TYPE_CHECKING:
+    from dcao_client.hooks.attachment import Attachment
     from dcao_client.hooks.optimizer import DCAO
-    from dcao_client.hooks.torch_loop import Attachment, attach
+    from dcao_client.hooks.torch_loop import attach
+    from dcao_client.spectrum import MicroBatches
 
-__all__ = ["DCAO", "Attachment", "DcaoError", "RefusedError", "Session", "UnreachableError", "attach"]
+__all__ = ["DCAO", "Attachment", "DcaoError", "MicroBatches", "RefusedError", "Session", "UnreachableError", "attach"]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,6 +23,10 @@ def __getattr__(name: str) -> Any:
         from dcao_client.hooks.optimizer import DCAO
 
         return DCAO
+    if name == "MicroBatches":
+        from dcao_client.spectrum import MicroBatches
+
+        return MicroBatches
     if name in ("attach", "Attachment"):
         from dcao_client.hooks import torch_loop
 

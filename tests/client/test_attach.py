@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from dcao_client import DCAO, DcaoError, attach
 from dcao_client.journal import read_journal
@@ -266,3 +267,73 @@ def test_a_measurement_without_a_gap_moves_the_learning_rate_only(tmp_path):
     assert decision.momentum == 0.9
     assert decision.multipliers.lr != 1.0
     control.finish()
+
+
+class Pair:
+    """A batch as some loaders make it: nothing in it can be counted from outside."""
+
+    def __init__(self, x: torch.Tensor, y: torch.Tensor) -> None:
+        self.x, self.y = x, y
+
+
+def test_a_list_from_a_loader_is_one_batch(tmp_path: Path) -> None:
+    data = TensorDataset(torch.randn(12, 4), torch.randint(3, (12,)))
+    model = nn.Linear(4, 3)
+    optimizer = sgd(model)
+    control = attach(model, optimizer, cross_entropy, run="list", journal_dir=tmp_path, overhead=None)
+    drop_in = DCAO(model, cross_entropy, run="list-2", journal_dir=tmp_path, overhead=None)
+    for batch in DataLoader(data, batch_size=4):
+        assert isinstance(batch, list)
+        control.step(batch)
+        cross_entropy(model, batch).backward()
+        optimizer.step()
+        drop_in.step(batch=batch)
+    for attachment in (control, drop_in.control):
+        assert attachment.spectrum is not None
+        assert attachment.spectrum.status == "ok"
+
+
+def test_a_batch_that_cannot_be_counted_is_a_failed_probe(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = nn.Linear(4, 3)
+    loss = lambda m, b: nn.functional.cross_entropy(m(b.x), b.y)  # noqa: E731
+    control = attach(model, sgd(model), loss, run="pair", journal_dir=tmp_path)
+    control.step(Pair(torch.randn(4, 4), torch.randint(3, (4,))))
+    assert control.spectrum is not None
+    assert control.spectrum.status == "unavailable"
+    assert "ProbeSettings(examples=" in caplog.text
+
+
+def test_a_second_attach_takes_the_place_of_the_first(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A notebook cell run again: the learning rate must not be multiplied twice, nor the base be lost."""
+    model, batch = nn.Linear(4, 3), (torch.randn(8, 4), torch.randint(3, (8,)))
+    optimizer = sgd(model)
+    for _ in range(3):
+        control = attach(model, optimizer, cross_entropy, run="cell", journal_dir=tmp_path, policy="paper")
+    for _ in range(5):
+        control.step(batch)
+        cross_entropy(model, batch).backward()
+        optimizer.step()
+    assert control.steps == 5
+    assert control.decision is not None
+    assert control.applied is not None
+    assert optimizer.param_groups[0]["lr"] == 0.05
+    assert control.applied.lr == pytest.approx(0.05 * control.decision.multipliers.lr)
+    assert caplog.text.count("attached already") == 2
+
+
+def test_what_cannot_be_controlled_is_refused_at_attach(tmp_path: Path) -> None:
+    model = nn.Linear(4, 3)
+    with pytest.raises(ValueError, match="LBFGS"):
+        attach(model, torch.optim.LBFGS(model.parameters()), cross_entropy, journal_dir=tmp_path)
+    for drop_in in (DCAO(model, cross_entropy, journal_dir=tmp_path), DCAO(model, cross_entropy, lr=0.1)):
+        with pytest.raises(ValueError, match="controls itself"):
+            attach(model, drop_in, cross_entropy, journal_dir=tmp_path)
+
+
+def test_with_says_how_the_run_ended(tmp_path: Path) -> None:
+    model = nn.Linear(4, 3)
+    with attach(model, sgd(model), cross_entropy, journal_dir=tmp_path) as control:
+        control.step((torch.randn(8, 4), torch.randint(3, (8,))))
+    assert control.session is not None
+    with pytest.raises(KeyError), attach(model, sgd(model), cross_entropy, journal_dir=tmp_path):
+        raise KeyError("the training's own")

@@ -1,6 +1,7 @@
 """How long one callback kept asyncio's event loop, in CPU time: a busy machine must not look like a held loop."""
 
 import asyncio
+import gc
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,11 @@ class Held:
 
 @contextmanager
 def watched() -> Iterator[Held]:
-    """Times every callback of asyncio's own loop (not uvloop's) while the block runs."""
+    """Times every callback of asyncio's own loop (not uvloop's) while the block runs.
+
+    What the test process holds already is frozen: a full collection over a whole test session takes half a second, and
+    is not the server's.
+    """
     held = Held()
     run = asyncio.Handle._run
 
@@ -33,8 +38,11 @@ def watched() -> Iterator[Held]:
         finally:
             held.note(time.thread_time() - began, handle)
 
+    gc.collect()
+    gc.freeze()
     asyncio.Handle._run = timed  # type: ignore[method-assign]
     try:
         yield held
     finally:
         asyncio.Handle._run = run  # type: ignore[method-assign]
+        gc.unfreeze()

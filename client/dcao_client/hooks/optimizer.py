@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 from torch.optim import SGD, Optimizer
 
+from dcao_client.hooks.attachment import Attachment, Loss
 from dcao_client.hooks.path_optimizer import PathOptimizer
 from dcao_client.hooks.schedule_free import AVERAGING, Form
-from dcao_client.hooks.torch_loop import Attachment, Loss, attach
+from dcao_client.hooks.torch_loop import attach
 
 
 class DCAO(Optimizer):

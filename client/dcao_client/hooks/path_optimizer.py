@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from dcao_client.hooks.attachment import PATH_INTERVAL, Loss
 from dcao_client.hooks.batch_norm import BATCHES, retake, with_statistics
 from dcao_client.hooks.path_meter import PathMeter
 from dcao_client.hooks.point_watch import watch
 from dcao_client.hooks.schedule_free import AVERAGING, Form, ScheduleFree
-from dcao_client.hooks.torch_loop import PATH_INTERVAL, Loss, control
+from dcao_client.hooks.torch_loop import control
 from dcao_client.spectrum.isolation import unwrap
 from dcao_client.spectrum.sharded import local
 from dcao_proto import Decision, Hyperparameters, PolicyChoice, RunSpec

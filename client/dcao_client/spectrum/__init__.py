@@ -1,5 +1,6 @@
 """The curvature probe: the top of a loss Hessian's spectrum from a few matrix-vector products, leaving no trace."""
 
+from dcao_client.spectrum.batches import MicroBatches
 from dcao_client.spectrum.budget import Budget, Plan
 from dcao_client.spectrum.distributed import Ranks
 from dcao_client.spectrum.gauss_newton import CrossEntropy
@@ -12,6 +13,7 @@ __all__ = [
     "Budget",
     "CrossEntropy",
     "Directional",
+    "MicroBatches",
     "Outcome",
     "Plan",
     "Probe",

@@ -9,6 +9,18 @@ import torch
 from torch import Tensor, nn
 
 
+class MicroBatches(list[Any]):
+    """Several batches that make one: measured together, each weighted by its examples.
+
+    It has a name of its own because a plain list is one batch: that is what a ``DataLoader`` yields.
+    """
+
+
+def parts(batch: Any) -> list[Any]:
+    """The micro-batches of a batch; itself alone if it is one."""
+    return list(batch) if isinstance(batch, MicroBatches) else [batch]
+
+
 def count_examples(batch: Any) -> int:
     """The leading dimension of the first tensor found in a nested batch.
 

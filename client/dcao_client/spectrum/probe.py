@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dcao_client.spectrum.along import Along
-from dcao_client.spectrum.batches import count_examples, take
+from dcao_client.spectrum.batches import count_examples, parts, take
 from dcao_client.spectrum.choose import ACCEPT, Choice, UnavailableError, build, keep_graph
 from dcao_client.spectrum.critical import critical_along_gradient
 from dcao_client.spectrum.distributed import Ranks, RanksLostError
@@ -103,7 +103,7 @@ class Probe:
         return moved(self.model, self.optimizer)
 
     def measure(self, batch: Any, *, direction: Sequence[Tensor] | None = None, groups: bool = False) -> Spectrum:
-        """Measure on one batch, or on a list of micro-batches (a *list*; a tuple is one batch).
+        """Measure on one batch, or on several together (``MicroBatches``; a plain list is one batch).
 
         Whatever the loss or the model raises is the status "unavailable", named in ``detail`` and counted in
         ``failures``, after everything is restored; with ``ProbeSettings(strict=True)`` it is raised.
@@ -221,10 +221,9 @@ class Probe:
 
     def _batches(self, batch: Any) -> list[Any]:
         """The micro-batches that hold an example, each cut to what is measured."""
-        batches = batch if isinstance(batch, list) else [batch]
         count: Callable[[Any], int] = self.settings.examples or count_examples
         limit = self.settings.probe_batch
-        return [one if limit is None else take(one, limit) for one in batches if count(one) > 0]
+        return [one if limit is None else take(one, limit) for one in parts(batch) if count(one) > 0]
 
     def _with_problem(self, batches: list[Any], use: Callable[[Problem, Sequence[nn.Parameter]], Spectrum]) -> Spectrum:
         """Borrow the model, pose the problem, use it, give the model back."""

@@ -5,7 +5,6 @@ everything after, and nothing twice.
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -20,6 +19,8 @@ PING_SECONDS = 15.0
 """Proxies close silent connections after 30 to 60 s."""
 PING = b": ping\n\n"
 RETRY_MILLISECONDS = 2000
+CANCELLATIONS = 3
+CANCEL_SECONDS = 0.3
 BYE = b"event: bye\ndata: the controller stops; another replica goes on\n\n"
 REVOKED = b"event: bye\ndata: the API key does not allow this any more\n\n"
 AWAY = b"event: away\ndata: the store cannot be reached; try again\n\n"
@@ -76,8 +77,12 @@ async def stream(
 
 
 async def _ended(*futures: asyncio.Future[Any] | None) -> None:
+    """Cancels them; asks again where a library on the way swallowed it, for the last words wait for nobody."""
     for future in futures:
-        if future is not None and not future.done():
+        for _ in range(CANCELLATIONS):
+            if future is None or future.done():
+                break
             future.cancel()
-            with contextlib.suppress(asyncio.CancelledError, StopAsyncIteration):
-                await future
+            await asyncio.wait({future}, timeout=CANCEL_SECONDS)
+        if future is not None and future.done() and not future.cancelled():
+            future.exception()  # looked at, or asyncio logs it

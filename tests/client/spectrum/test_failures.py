@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dcao_client.hooks.torch_loop import attach
-from dcao_client.spectrum import Probe, ProbeSettings
+from dcao_client.spectrum import MicroBatches, Probe, ProbeSettings
 from dcao_client.spectrum.batches import couples_examples, measured_examples
 
 
@@ -65,7 +65,7 @@ def test_a_strict_probe_raises_what_the_loss_raises(loss: Any) -> None:
         Probe(_normed(), loss, settings=ProbeSettings(strict=True)).measure(_batch(1))
 
 
-@pytest.mark.parametrize("empty", [_batch(0), [_batch(0)], []])
+@pytest.mark.parametrize("empty", [_batch(0), MicroBatches([_batch(0)]), MicroBatches()])
 def test_an_empty_batch_is_a_failed_probe(empty: Any, loss: Any) -> None:
     found = Probe(_normed().eval(), loss).measure(empty)
     assert found.status == "unavailable"
@@ -74,8 +74,8 @@ def test_an_empty_batch_is_a_failed_probe(empty: Any, loss: Any) -> None:
 
 def test_an_empty_micro_batch_is_left_out(loss: Any) -> None:
     model = _normed().eval()
-    whole = Probe(model, loss).measure([_batch(8)])
-    assert Probe(model, loss).measure([_batch(8), _batch(0)]).rho == whole.rho
+    whole = Probe(model, loss).measure(MicroBatches([_batch(8)]))
+    assert Probe(model, loss).measure(MicroBatches([_batch(8), _batch(0)])).rho == whole.rho
 
 
 def test_an_empty_last_batch_changes_nothing_of_those_that_follow(loss: Any) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dcao_client.spectrum import Outcome, Probe, ProbeSettings, Spectrum
+from dcao_client.spectrum import MicroBatches, Outcome, Probe, ProbeSettings, Spectrum
 
 EXACT = ProbeSettings(max_matvecs=80, rho_tol=1e-10, gamma_tol=1e-10, gamma_floor=0.0)
 
@@ -78,7 +78,7 @@ def test_ragged_micro_batches_are_weighted_by_their_examples(graph: str) -> None
     model, (x, y) = _net(), _batch(24)
     whole = Probe(model, cross_entropy, settings=EXACT).measure((x, y))
     settings = ProbeSettings(max_matvecs=80, rho_tol=1e-10, gamma_tol=1e-10, gamma_floor=0.0, graph=graph)  # type: ignore[arg-type]
-    parts = [(x[:5], y[:5]), (x[5:7], y[5:7]), (x[7:], y[7:])]
+    parts = MicroBatches([(x[:5], y[:5]), (x[5:7], y[5:7]), (x[7:], y[7:])])
     split = Probe(model, cross_entropy, settings=settings).measure(parts)
     assert split.examples == whole.examples == 24
     assert split.rho == pytest.approx(whole.rho, rel=1e-9)
