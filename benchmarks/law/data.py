@@ -45,6 +45,17 @@ def fashion() -> Split:
 
 
 @lru_cache(maxsize=1)
+def digits() -> Split:
+    """scikit-learn's 1,797 digits, 8×8, in [0, 1]: 1,400 to train on, the rest to test."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    x, y = torch.from_numpy(images).float()[order] / 16, torch.from_numpy(labels).long()[order]
+    return x[:1400], y[:1400], x[1400:], y[1400:]
+
+
+@lru_cache(maxsize=1)
 def patches() -> Split:
     """Colour patches of scikit-learn's two photographs, 3×16×16: which of sixteen places of them it shows.
 

@@ -21,6 +21,13 @@ def deep_mlp(depth: int = 8, width: int = 100) -> nn.Module:
     return nn.Sequential(*layers)
 
 
+def plain_mlp(inputs: int = 64, depth: int = 6, width: int = 64) -> nn.Module:
+    """Torch's own initialisation, under which a deep network without normalisation begins on a plateau."""
+    sizes = [inputs, *[width] * depth]
+    hidden = [layer for a, b in itertools.pairwise(sizes) for layer in (nn.Linear(a, b), nn.ReLU())]
+    return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(width, 10))
+
+
 def plain_cnn(*, he: bool) -> nn.Module:
     """Six convolutions without normalisation; torch's default initialisation, or He's."""
     layers: list[nn.Module] = []

@@ -40,9 +40,9 @@ def trust(workloads: Sequence[str], seeds: Sequence[int]) -> Iterator[Run]:
         for seed in seeds:
             for scale in SCALES:
                 yield Run(name, f"{kind}-auto", seed, rate=centre * scale)
-            for scale in (1.0, 8.0, 64.0):
+            for scale in (1 / 8, 1.0, 8.0, 64.0):
                 yield Run(name, f"{kind}-guard", seed, rate=centre * scale)
-            for scale in (1 / 64, 8.0):
+            for scale in (1 / 64, 1 / 8, 1.0, 8.0):
                 yield Run(name, kind, seed, rate=centre * scale)
 
 
@@ -82,7 +82,7 @@ def momenta(seeds: Sequence[int]) -> Iterator[Run]:
             for factor in FACTORS:
                 scaled = centre * factor * {0.0: 5.0, 0.5: 3.0, 0.98: 0.3}[beta]
                 yield Run("mlp", "sgd", seed, rate=scaled, options={"beta": beta})
-        for beta in (0.5, 0.98):
+        for beta in (0.0, 0.5, 0.98):
             yield Run("vit", "adamw-auto", seed, rate=1.0, options={"beta": beta})
             for factor in FACTORS:
                 yield Run("vit", "adamw", seed, rate=WORKLOADS["vit"].adamw * factor, options={"beta": beta})

@@ -94,6 +94,8 @@ WORKLOADS = {
     w.name: w
     for w in (
         Workload("mlp", models.deep_mlp, data.fashion, 128, 600, adamw=0.0024, sgd=0.024),
+        Workload("mlp-128", lambda: models.plain_mlp(784, 6, 128), data.fashion, 128, 800, adamw=0.003, sgd=0.1),
+        Workload("digits", models.plain_mlp, data.digits, 64, 400, adamw=0.006, sgd=0.1),
         Workload("cnn", lambda: models.plain_cnn(he=False), data.fashion, 64, 600, adamw=0.0048, sgd=0.048),
         Workload("cnn-he", lambda: models.plain_cnn(he=True), data.fashion, 64, 600, adamw=0.0048, sgd=0.048),
         Workload("vit", _vit, data.fashion, 32, 600, adamw=0.0024),
