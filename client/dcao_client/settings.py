@@ -2,22 +2,69 @@
 
 import re
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dcao_client.errors import SettingsError
+from dcao_proto.run import Trust
 
+SWITCH = {"": True, "1": True, "true": True, "on": True, "yes": True, "0": False, "false": False, "off": False, "no": False}
 VISIBLE = re.compile(r"[!-~]+")  # what may stand in a header: ASCII without spaces
 
 
-class ClientSettings(BaseSettings):
-    """Settings of a session. Every field is also an environment variable: `DCAO_URL`, `DCAO_DEADLINE`, …"""
-
+class _FromEnvironment(BaseSettings):
     # Refused input is not shown: it may be a key.
     model_config = SettingsConfigDict(env_prefix="DCAO_", extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    @classmethod
+    def read(cls, **given: Any) -> Self:
+        """From arguments, where they are given, and the environment.
+
+        Raises:
+            SettingsError: something does not fit; one line for each, and nothing of what was given.
+        """
+        try:
+            return cls(**{name: value for name, value in given.items() if value is not None})
+        except ValidationError as error:
+            lines = [
+                f"DCAO_{'_'.join(map(str, e['loc'])).upper()}: {e['msg'].removeprefix('Value error, ')}"
+                for e in error.errors(include_url=False, include_input=False, include_context=False)
+            ]
+        raise SettingsError("; ".join(lines))
+
+
+class HookSettings(_FromEnvironment):
+    """What `attach` and every hook obey: `DCAO_ENABLED`, `DCAO_TRUST`."""
+
+    enabled: bool = Field(
+        default=True, description="`0`: no hook measures, asks or changes anything; the code stays as it is."
+    )
+    trust: Trust | None = Field(
+        default=None, description="`watch`, `guard` or `auto`, where `attach` is not given `trust`."
+    )
+
+    @field_validator("enabled", mode="before")
+    @classmethod
+    def _is_a_switch(cls, value: Any) -> Any:
+        text = str(value).strip().lower()
+        if text not in SWITCH:
+            raise ValueError("expected 1 or 0 (true or false, on or off, yes or no), got something else")
+        return SWITCH[text]
+
+    @field_validator("trust", mode="before")
+    @classmethod
+    def _is_a_trust(cls, value: Any) -> Any:
+        text = str(value or "").strip().lower()
+        if text not in ("", *get_args(Trust)):
+            raise ValueError("expected watch, guard or auto, got something else")
+        return text or None
+
+
+class ClientSettings(_FromEnvironment):
+    """Settings of a session. Every field is also an environment variable: `DCAO_URL`, `DCAO_DEADLINE`, …"""
 
     url: str | None = Field(default=None, description="Controller, as http(s)://host:port; none: decide in-process.")
     api_key: SecretStr | None = Field(default=None, description="API key, dcao_<id>_<secret>.")
@@ -39,22 +86,6 @@ class ClientSettings(BaseSettings):
     journal_max_mib: int = Field(
         default=256, ge=1, le=1 << 20, description="Largest journal of one run, in MiB; 256 are some 150,000 decisions."
     )
-
-    @classmethod
-    def read(cls, **given: Any) -> Self:
-        """From arguments, where they are given, and the environment.
-
-        Raises:
-            SettingsError: something does not fit; one line for each, and nothing of what was given.
-        """
-        try:
-            return cls(**{name: value for name, value in given.items() if value is not None})
-        except ValidationError as error:
-            lines = [
-                f"DCAO_{'_'.join(map(str, e['loc'])).upper()}: {e['msg'].removeprefix('Value error, ')}"
-                for e in error.errors(include_url=False, include_input=False, include_context=False)
-            ]
-        raise SettingsError("; ".join(lines))
 
     @field_validator("url", mode="before")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
@@ -20,6 +21,8 @@ from dcao_client.spectrum.batches import MicroBatches, count_examples, measured_
 from dcao_client.spectrum.budget import Action
 from dcao_proto import Decision, Hyperparameters
 from dcao_proto import Path as WayCome
+
+log = logging.getLogger("dcao")
 
 Loss = Callable[[nn.Module, Any], Tensor]
 
@@ -136,7 +139,7 @@ class Attachment:
         spectrum = self.probe.measure(measured) if self._with_gap else self.probe.sharpness(measured)
         return self._use(spectrum, step, action)
 
-    def diverged(self, detail: str) -> Decision:
+    def diverged(self, detail: str) -> Decision | None:
         """Says that training has diverged without measuring it, and does what is decided. A collective of all ranks."""
         return self._use(Spectrum("diverged", detail=detail), self.steps, "measure")
 
@@ -224,7 +227,11 @@ class Attachment:
         Raises:
             DcaoError: the checkpoint is of another run or specification.
         """
-        self._controlled.resume(state["controlled"])
+        if state["controlled"] is not None:
+            self._controlled.resume(state["controlled"])
+        if "cadence" not in state:
+            log.warning("DCAO: the checkpoint is of a run with DCAO_ENABLED=0; curvature and decisions start afresh")
+            return
         self._cadence.load_state_dict(state["cadence"], self.steps)
         self._examples = state["examples"]
         self.probe.settings = replace(self.probe.settings, probe_batch=state["probe_batch"])
@@ -232,7 +239,8 @@ class Attachment:
         self.decision = None if state["decision"] is None else Decision.model_validate(state["decision"])
         if self.decision is not None:
             self._controlled.set(self.decision)
-        if self.session is not None and state["session"] is not None:
+        # One's own state is no restart: Accelerate loads an optimizer's into itself.
+        if self.session is not None and state["session"] not in (None, self.session.state_dict()):
             self.session.load_state_dict(state["session"])
 
     def __enter__(self) -> Self:

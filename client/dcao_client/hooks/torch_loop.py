@@ -10,10 +10,12 @@ from torch.optim import LBFGS, Optimizer
 
 from dcao_client.hooks.attachment import PATH_INTERVAL, Attachment, Controlled, Loss
 from dcao_client.hooks.cadence import Cadence
+from dcao_client.hooks.disabled import Disabled
 from dcao_client.hooks.param_groups import ParamGroups, optimizer_name
 from dcao_client.hooks.ranks import is_talker
 from dcao_client.hooks.rollback import LastGood
 from dcao_client.session import Session
+from dcao_client.settings import HookSettings
 from dcao_client.spectrum import Probe, ProbeSettings
 from dcao_client.spectrum.problem import Collective
 from dcao_proto import Bounds, PolicyChoice, RunSpec
@@ -49,7 +51,7 @@ def attach(
     strict: bool = False,
     rollback: bool | Callable[[], Any] = False,
 ) -> Attachment:
-    """Puts a training loop under control.
+    """Puts a training loop under control; does nothing where `DCAO_ENABLED=0`.
 
     Args:
         model: any module; wrappers of DDP and `torch.compile` are looked through.
@@ -58,7 +60,7 @@ def attach(
         trust: how far DCAO may go under the policy `default`. "guard", unless set: the learning rate is never above
             what you or your scheduler say, and below it without a floor while the way come and the curvature do not
             support it. "auto": only the shape of your schedule is yours, its scale is found. "watch": nothing is
-            changed. Other policies move the values within `bounds`.
+            changed. Other policies move the values within `bounds`. From `DCAO_TRUST` if absent.
         run, project, url, deadline, journal_dir: see `Session`; from the environment if absent.
         policy: name of the law, or name and parameters.
         policy_params: parameters of the law that differ from its defaults.
@@ -80,6 +82,7 @@ def attach(
     Raises:
         ValueError: `trust` and the optimizer do not go together, or nothing can control it (LBFGS, `DCAO`); the
             message says what does.
+        SettingsError: `DCAO_ENABLED`, `DCAO_TRUST` or a setting of the session does not fit.
 
     Example:
         >>> import torch
@@ -92,10 +95,13 @@ def attach(
         'flat'
         >>> mse(model, batch).backward(); optimizer.step(); dcao.finish()
     """
+    switches = HookSettings.read()
+    if not switches.enabled:
+        return Disabled()
     _let_go(optimizer)
     choice = policy if isinstance(policy, PolicyChoice) else PolicyChoice(name=policy, params=policy_params or {})
     follows = get_policy(choice.name).follows_path
-    trust = _trust(trust, optimizer, choice.name, bounds, follows=follows)
+    trust = _trust(trust or switches.trust, optimizer, choice.name, bounds, follows=follows)
     groups = ParamGroups(
         optimizer,
         max_momentum=(bounds or Bounds()).max_momentum,
@@ -158,6 +164,8 @@ def control(
     rollback: bool | Callable[[], Any] = False,
 ) -> Attachment:
     """Probe, session and cadence around what is controlled: the part that `attach` and our own optimizers share."""
+    if not HookSettings.read().enabled:
+        return Disabled(controlled)
     session = None
     if is_talker():
         session = Session(
