@@ -11,7 +11,17 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from dcao_client.errors import SettingsError
 from dcao_proto.run import Trust
 
-SWITCH = {"": True, "1": True, "true": True, "on": True, "yes": True, "0": False, "false": False, "off": False, "no": False}
+SWITCH = {
+    "": True,
+    "1": True,
+    "true": True,
+    "on": True,
+    "yes": True,
+    "0": False,
+    "false": False,
+    "off": False,
+    "no": False,
+}
 VISIBLE = re.compile(r"[!-~]+")  # what may stand in a header: ASCII without spaces
 
 

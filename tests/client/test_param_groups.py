@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
+from dcao_client import attach
 from dcao_client.hooks.param_groups import ParamGroups, optimizer_name
 from dcao_proto import Decision, Multipliers
 
@@ -25,6 +26,10 @@ SCHEDULERS = {
         o, [lr_scheduler.LinearLR(o, 0.1, 1.0, 3), lr_scheduler.CosineAnnealingLR(o, 6)], [3]
     ),
 }
+
+
+def mse(model, batch):
+    return torch.nn.functional.mse_loss(model(batch[0]), batch[1])
 
 
 def decision(lr: float = 1.0, momentum: float = 1.0, weight_decay: float = 1.0) -> Decision:
@@ -191,3 +196,42 @@ def test_removed_hooks_leave_the_optimizer_as_it_was():
 def test_optimizers_are_recognised(optimizer, name):
     """Each is told apart as the threshold needs it."""
     assert optimizer_name(optimizer) == name
+
+
+@pytest.mark.parametrize("trust", ["guard", "auto"])
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.AdamW], ids=lambda make: make.__name__)
+def test_a_step_with_a_closure_is_the_step_without(tmp_path, trust, named, make):
+    """The gradient comes with the closure: the path must take that one, not the one of the step before."""
+
+    def ended(*, by_closure: bool) -> tuple[torch.Tensor, list]:
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
+        optimizer = make(model.parameters(), lr=0.3)
+        used = []
+        with attach(
+            model, optimizer, mse, trust=trust, overhead=None, run=f"{by_closure}", journal_dir=tmp_path
+        ) as dcao:
+            for _ in range(30):
+                batch = torch.randn(16, 4), torch.randn(16, 1)
+                dcao.step(batch)
+
+                def closure(batch=batch) -> torch.Tensor:
+                    loss = mse(model, batch)
+                    optimizer.zero_grad()
+                    loss.backward()
+                    return loss
+
+                if by_closure:
+                    value = optimizer.step(closure=closure) if named else optimizer.step(closure)
+                    assert value > 0
+                else:
+                    closure()
+                    optimizer.step()
+                used.append(dcao.applied)
+        return torch.nn.utils.parameters_to_vector(model.parameters()), used
+
+    (weights, used), (again, used_too) = ended(by_closure=False), ended(by_closure=True)
+    assert used == used_too
+    assert len(set(used)) > 5
+    assert torch.equal(weights, again)

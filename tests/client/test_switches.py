@@ -17,7 +17,9 @@ from dcao_experiments.training import batches, cross_entropy, train
 from tests.client.test_attach import DATA, cnn, same, sgd, weights
 
 ROOT = Path(__file__).parents[2]
-SNIPPETS = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+SNIPPETS = re.findall(
+    r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+)
 
 
 def trained(tmp_path: Path, *, enabled: bool, steps: int = 40) -> tuple:
@@ -130,8 +132,11 @@ def test_the_environment_says_how_far_to_go(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("variable", "value", "says"),
-    [("DCAO_ENABLED", "nope", "DCAO_ENABLED: expected 1 or 0"), ("DCAO_TRUST", "wacht", "DCAO_TRUST: expected watch, guard or auto")],
-)  # fmt: skip
+    [
+        ("DCAO_ENABLED", "nope", "DCAO_ENABLED: expected 1 or 0"),
+        ("DCAO_TRUST", "wacht", "DCAO_TRUST: expected watch, guard or auto"),
+    ],
+)
 @pytest.mark.parametrize("how", ["attach", "DCAO"])
 def test_a_mistyped_switch_is_one_line_at_attach(tmp_path, monkeypatch, variable, value, says, how):
     """Not a run that is controlled although it should not be."""

@@ -1,4 +1,4 @@
-"""`DCAO_ENABLED=0`: what `attach` gives back then. The code around it stays as it is, and trains as if it were not there."""
+"""`DCAO_ENABLED=0`: what `attach` gives back then. The code around it stays, and trains as if it were not there."""
 
 import logging
 from typing import Any
@@ -23,7 +23,9 @@ class Disabled(Attachment):
         self.went_back = False
         self._alone = controlled
         text = "DCAO_ENABLED=0: nothing is measured, no controller is asked, and "
-        text += "no value is changed" if controlled is None else "DCAO trains at the path's rate, which no curvature holds"
+        text += (
+            "no value is changed" if controlled is None else "DCAO trains at the path's rate, which no curvature holds"
+        )
         if text not in _said:
             _said.add(text)
             log.warning(text)

@@ -149,8 +149,23 @@ class ParamGroups:
 
     # -- around the update ------------------------------------------------------------------------------------------
 
-    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
         self._restore()  # an update that raised left its values behind
+        closure = kwargs.get("closure") or (args[1] if len(args) > 1 else None)
+        if not callable(closure):
+            self._apply(optimizer)
+            return None
+
+        # The gradient comes with the closure, which the optimizer calls before it reads its values.
+        def then() -> Any:
+            value = closure()
+            if self._saved is None:  # the first time, where it is called again
+                self._apply(optimizer)
+            return value
+
+        return (args, {**kwargs, "closure": then}) if "closure" in kwargs else ((args[0], then, *args[2:]), kwargs)
+
+    def _apply(self, optimizer: Optimizer) -> None:
         factor = self._lr_factor()
         saved = []
         for group in optimizer.param_groups:
