@@ -175,3 +175,18 @@ def test_auto_ends_alike_at_every_base_rate_and_guard_stays_below(kind):
     assert all(p.isfinite().all() for p in weights)
     assert max(guarded) <= 16.0
     assert max(run(1e-4, "guard")[1][:30]) <= 1e-4 * (1 + 1e-12)
+
+
+def test_a_layer_that_thaws_late_steps_like_the_others():
+    """Its first gradient counts as its past: a step of Adam moves every weight by about the rate, never by 30 rates."""
+    torch.manual_seed(0)
+    early, late = nn.Parameter(torch.randn(20)), nn.Parameter(torch.randn(20))
+    optimizer = ScheduleFree([early, late])
+    for step in range(60):
+        early.grad = torch.randn(20)
+        late.grad = torch.randn(20) if step >= 50 else None
+        before = late.detach().clone()
+        optimizer.prepare()
+        optimizer.update(0.01)
+        assert float((late.detach() - before).abs().max()) <= 0.05
+    assert "z" in optimizer.state[late]

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from dcao_client.spectrum.sharded import local
 
@@ -186,8 +186,15 @@ class PathMeter:
         self._origin = state["origin"].to(self._origin, copy=True)
 
 
+PLAIN = (Tensor, nn.Parameter)
+
+
 def sketch(tensor: Tensor, stride: int) -> Tensor:
     """Every `stride`-th element, flat; a view where the layout allows one. Of a sharded tensor, of what is here."""
+    plain = type(tensor) in PLAIN and tensor.layout is torch.strided and not tensor.is_complex()
+    if plain and tensor.is_contiguous():  # one call where there are many
+        size = -(-tensor.numel() // stride)
+        return torch.as_strided(tensor, (size,), (stride,), tensor.storage_offset())
     here = local(tensor)
     if here.is_sparse:
         here = here.to_dense()

@@ -20,7 +20,7 @@ from dcao_client.hooks.attachment import PATH_INTERVAL, Loss
 from dcao_client.hooks.batch_norm import BATCHES, retake, with_statistics
 from dcao_client.hooks.path_meter import PathMeter
 from dcao_client.hooks.point_watch import watch
-from dcao_client.hooks.schedule_free import AVERAGING, Form, ScheduleFree
+from dcao_client.hooks.schedule_free import AVERAGING, Form, Moving, ScheduleFree
 from dcao_client.hooks.torch_loop import control
 from dcao_client.spectrum.isolation import unwrap
 from dcao_client.spectrum.sharded import local
@@ -100,7 +100,7 @@ class PathOptimizer(ScheduleFree):
             with torch.enable_grad():
                 value = closure()
         moving = self.moving()
-        if not moving:
+        if not moving.params:
             return value
         if not self._see(moving):
             self._void += 1
@@ -117,22 +117,22 @@ class PathOptimizer(ScheduleFree):
 
     # -- one step -----------------------------------------------------------------------------------------------------
 
-    def _see(self, moving: list[Tensor]) -> bool:
+    def _see(self, moving: Moving) -> bool:
         """Takes the gradients into √G, in the metric of the coming step.
 
         Returns:
             Whether they are numbers. A step along others would end the run; it is left out, and said once.
         """
         if self._meter is None:
-            self._meter = PathMeter(moving)
+            self._meter = PathMeter(moving.params)
         meter = self._meter
-        meter.cover(moving)
-        gradients = meter.flat([p.grad for p in moving])
+        meter.cover(moving.params)
+        gradients = meter.flat([p.grad for p in moving.params])
         if self.preconditioned:
-            v = meter.flat([self.state.get(p, {}).get("exp_avg_sq") for p in moving], lasting="v")
+            v = meter.flat(moving.v, lasting="v")
             v.mul_(self.beta2).addcmul_(gradients, gradients, value=1.0 - self.beta2)
             self._metric = v.div_(1.0 - self.beta2 ** (self.updates + 1)).sqrt_().add_(self.eps)
-        lengths = torch._foreach_norm([_dense_local(p.grad) for p in moving])
+        lengths = torch._foreach_norm([_dense_local(p.grad) for p in moving.params])
         whole = torch.stack([length.to(gradients) for length in lengths]).sum()
         if meter.saw(gradients, self._metric, whole=whole):
             return True
@@ -154,7 +154,7 @@ class PathOptimizer(ScheduleFree):
             self._recent.append(batch)
         self.control.step(batch)
 
-    def _move(self, moving: list[Tensor]) -> None:
+    def _move(self, moving: Moving) -> None:
         assert self._meter is not None  # noqa: S101  (`_see` made it)
         if self._meter.distance == 0.0:  # no curvature said how far the first step may go
             self._meter.start(None, self._metric)
@@ -168,8 +168,8 @@ class PathOptimizer(ScheduleFree):
         self.applied = base.model_copy(update={"lr": min(used, MAX_LR)})
         self.update(rate)
         self.steps += 1
-        y = self._meter.flat(moving, lasting="y")
-        z = self._meter.flat([self.state[p]["z"] for p in moving], lasting="z")
+        y = self._meter.flat(moving.params, lasting="y")
+        z = self._meter.flat(moving.z, lasting="z")
         self._meter.came(torch.lerp(y, z, 1.0 - 1.0 / self.averaging), self._metric)
         self._metric = None
 

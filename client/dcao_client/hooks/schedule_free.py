@@ -19,7 +19,9 @@ How it differs from the textbook:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import operator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -53,6 +55,36 @@ class Averaging:
         """c of a step at this rate, without taking it."""
         square = max(self.largest, rate) ** 2
         return square / (self.total + square) if square > 0 else 1.0
+
+
+@dataclass
+class Moving:
+    """Parameters with a gradient, group after group (group i ends at `ends[i]`), and their state in the same order."""
+
+    params: list[Tensor]
+    ends: list[int]
+    z: list[Tensor]
+    v: list[Any]
+
+    def outermost(self) -> list[tuple[Tensor, Tensor]]:
+        """The first and the last with their z: replaced state replaces these too."""
+        return list(zip(self.params, self.z, strict=True))[:: max(len(self.params) - 1, 1)]
+
+    def parts(self) -> Iterator[slice]:
+        """Where each group's are."""
+        return map(slice, [0, *self.ends], self.ends)
+
+    def gradients(self) -> list[Tensor]:
+        """In the precision of the state."""
+        dense = [_dense(p.grad) for p in self.params]
+        return [g if g.dtype == z.dtype else g.to(z.dtype) for g, z in zip(dense, self.z, strict=True)]
+
+    def wide(self) -> tuple[list[Tensor], bool]:
+        """y in the precision of the state, and whether that is not the parameters' own."""
+        y = [p.data for p in self.params]
+        if all(a.dtype == b.dtype for a, b in zip(y, self.z, strict=True)):
+            return y, False
+        return [a.to(b.dtype) for a, b in zip(y, self.z, strict=True)], True
 
 
 class ScheduleFree(Optimizer):
@@ -95,28 +127,54 @@ class ScheduleFree(Optimizer):
         self.weights = Averaging()
         self.updates = 0
         self.training = True
+        self._moving: Moving | None = None
 
     # -- what a step is made of --------------------------------------------------------------------------------------
 
-    def moving(self) -> list[Tensor]:
-        """Parameters that have a gradient now, in the order of the groups."""
-        return [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+    @torch.no_grad()
+    def moving(self) -> Moving:
+        """Parameters that have a gradient now, with their state, made where there is none.
+
+        The lists are kept from step to step: on an accelerator the host's own work is what a step waits for.
+        """
+        params, ends = [], []
+        for group in self.param_groups:
+            params += [p for p in group["params"] if p.grad is not None]
+            ends.append(len(params))
+        known = self._moving
+        if (
+            known is None
+            or known.ends != ends
+            or not all(map(operator.is_, known.params, params))
+            or any(self.state[p].get("z") is not z for p, z in known.outermost())
+        ):
+            for p in params:
+                if "z" not in self.state[p]:
+                    self._begin(p)
+            known = self._moving = Moving(
+                params, ends, [self.state[p]["z"] for p in params], [self.state[p].get("exp_avg_sq") for p in params]
+            )
+        return known
+
+    def _begin(self, p: Tensor) -> None:
+        """State of a parameter at its first gradient.
+
+        One that comes late has its first gradient as its past: the bias correction is everybody's, and of a zero it
+        would make a step of one over the root of what is missing.
+        """
+        self.state[p]["z"] = _accurate(p).clone(memory_format=torch.preserve_format)
+        if self.form != "sgd":
+            g = _dense(p.grad).to(_accurate(p).dtype)
+            self.state[p]["exp_avg_sq"] = g.square().mul_(1.0 - self.beta2**self.updates)
 
     @torch.no_grad()
     def prepare(self) -> None:
-        """Takes the gradients into the second moment and makes z where there is none. Once before each `update`."""
-        for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            for p in params:
-                if "z" not in self.state[p]:
-                    self.state[p]["z"] = _accurate(p).clone(memory_format=torch.preserve_format)
-                    if self.form == "adam":
-                        self.state[p]["exp_avg_sq"] = torch.zeros_like(_accurate(p))
-            if self.form == "adam" and params:
-                moments = [self.state[p]["exp_avg_sq"] for p in params]
-                gradients = [_dense(p.grad).to(v.dtype) for p, v in zip(params, moments, strict=True)]
-                torch._foreach_mul_(moments, self.beta2)
-                torch._foreach_addcmul_(moments, gradients, gradients, value=1.0 - self.beta2)
+        """Takes the gradients into the second moment. Once before each `update`."""
+        moving = self.moving()
+        if self.form != "sgd" and moving.params:
+            gradients = moving.gradients()
+            torch._foreach_mul_(moving.v, self.beta2)
+            torch._foreach_addcmul_(moving.v, gradients, gradients, value=1.0 - self.beta2)
         self.updates += 1
 
     def preconditioner(self, parameter: Tensor, gradient: Tensor) -> Tensor:
@@ -137,34 +195,43 @@ class ScheduleFree(Optimizer):
     def update(self, rate: float) -> None:
         """One step of all groups at this rate of z."""
         c = self.weights.weigh(rate)
-        share = 1.0 - self.averaging * (1.0 - c)
-        correction = math.sqrt(1.0 - self.beta2**self.updates)
-        for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            if not params:
+        moving = self.moving()
+        if not moving.params:
+            return
+        y, narrow = moving.wide()
+        gradients = moving.gradients()
+        correction = 1.0
+        roots: tuple[Tensor, ...] | None = None
+        if self.form != "sgd":  # g/(√v/k + ε) = k·g/(√v + k·ε)
+            correction = math.sqrt(1.0 - self.beta2**self.updates)
+            roots = torch._foreach_sqrt(moving.v)
+            torch._foreach_add_(roots, correction * self.eps)
+        for group, part in zip(self.param_groups, moving.parts(), strict=True):
+            if part.start == part.stop:
                 continue
-            z = [self.state[p]["z"] for p in params]
-            d = self._directions(params, correction)
-            if group["weight_decay"]:
-                d = list(torch._foreach_add(d, [_accurate(p) for p in params], alpha=group["weight_decay"]))
             eta = rate * float(group["lr"])
-            y = [p.data for p in params]
-            same = all(a.dtype == b.dtype for a, b in zip(y, z, strict=True))
-            wide = y if same else [a.to(b.dtype) for a, b in zip(y, z, strict=True)]
-            torch._foreach_lerp_(wide, z, c)
-            torch._foreach_add_(wide, d, alpha=-eta * share)
-            torch._foreach_add_(z, d, alpha=-eta)
-            if not same:
-                torch._foreach_copy_(y, wide)
+            self._step(
+                y[part], moving.z[part], gradients[part], None if roots is None else roots[part],
+                c=c, eta=eta, along=eta * correction, decay=float(group["weight_decay"]),
+            )  # fmt: skip
+        if narrow:
+            torch._foreach_copy_([p.data for p in moving.params], y)
 
-    def _directions(self, params: list[Tensor], correction: float) -> list[Tensor]:
-        gradients = [_dense(p.grad).to(self.state[p]["z"].dtype) for p in params]
-        if self.form == "sgd":
-            return gradients
-        roots = torch._foreach_sqrt([self.state[p]["exp_avg_sq"] for p in params])
-        torch._foreach_div_(roots, correction)
-        torch._foreach_add_(roots, self.eps)
-        return list(torch._foreach_div(gradients, roots))
+    def _step(
+        self, y: list[Tensor], z: list[Tensor], g: list[Tensor], roots: tuple[Tensor, ...] | None,
+        *, c: float, eta: float, along: float, decay: float,
+    ) -> None:  # fmt: skip
+        """y and z of one group, in place."""
+        share = 1.0 - self.averaging * (1.0 - c)
+        shrinking = torch._foreach_mul(y, decay) if decay else None
+        torch._foreach_lerp_(y, z, c)
+        for point, part in ((y, share), (z, 1.0)):
+            if roots is None:
+                torch._foreach_add_(point, g, alpha=-along * part)
+            else:
+                torch._foreach_addcdiv_(point, g, roots, value=-along * part)
+            if shrinking is not None:
+                torch._foreach_add_(point, shrinking, alpha=-eta * part)
 
     def average(self, parameter: Tensor) -> Tensor:
         """x of a parameter, while the model holds y."""
