@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from dcao_client.spectrum.basis import Basis
+from dcao_client.spectrum.missed import CREDITED, missed
 from dcao_client.spectrum.result import Outcome
 from dcao_client.spectrum.ritz import Array, Bounds, Ritz, bounds, ritz
 from dcao_client.spectrum.stop import Stop
@@ -46,7 +47,8 @@ ROUNDING = 64.0
 class Solve:
     """What a solve found. ``vectors`` are the top Ritz vectors (at most two), unit length.
 
-    ``first`` is the Rayleigh quotient of the start vector; ``asymmetry`` the largest |T − Tᵀ| entry seen.
+    ``first`` is the Rayleigh quotient of the start vector; ``asymmetry`` the largest |T − Tᵀ| entry seen; ``missed``
+    how far above θ₂ an eigenvalue may lie that the start hardly holds, which ``error`` contains.
     """
 
     outcome: Outcome
@@ -57,6 +59,7 @@ class Solve:
     first: float | None
     asymmetry: float
     peak_bytes: int
+    missed: float
 
 
 def lanczos(
@@ -124,6 +127,7 @@ class _Run:
         self.first: float | None = None
         self.asymmetry = 0.0
         self.exhausted = False
+        self.log_product, self.discarded = 0.0, np.zeros(0)
         self.found: Ritz | None = None
         self.before = Ritz(np.zeros(0), np.zeros((0, 0)), np.zeros(0))
         self.error: Bounds | None = None
@@ -166,6 +170,8 @@ class _Run:
         if self.exhausted:
             self.beta = 0.0
             self.found = ritz(grown, 0.0)
+        else:
+            self.log_product += math.log(self.beta)
         self.error = self._bounds(self._floor())
         return True
 
@@ -204,7 +210,17 @@ class _Run:
         assert self.error is not None  # noqa: S101
         if self.exhausted:
             return self.basis.count >= self.n
-        return self.stop.met(self.found, self.error)
+        return self.stop.met(self.found, self.error) and (
+            not self.stop.gap or self.missed() <= self.stop.room(self.found)
+        )
+
+    def missed(self) -> float:
+        """How far above θ₂ an eigenvalue may lie that the start hardly holds; 0 where there is no θ₂ to miss it by."""
+        assert self.found is not None  # noqa: S101  (expand ran)
+        if len(self.found.values) < 2 or self.exhausted or self.n > CREDITED:
+            return 0.0
+        top, second = (float(v) for v in self.found.values[:2])
+        return missed(np.concatenate([self.found.values, self.discarded]), self.log_product, top, second)
 
     def advance(self) -> bool:
         """Append the next basis vector; False when the whole space is spanned."""
@@ -231,6 +247,7 @@ class _Run:
         assert self.found is not None  # noqa: S101
         k = len(self.found.values)
         keep = sorted({*range(min(KEEP_TOP, k)), *range(max(0, k - KEEP_LOW), k)})
+        self.discarded = np.concatenate([self.discarded, np.delete(self.found.values, keep)])
         turn = self.found.coefficients[:, keep]
         self.basis.replace(torch.from_numpy(np.ascontiguousarray(turn)))
         self.projected = np.diag(self.found.values[keep])
@@ -257,9 +274,11 @@ class _Run:
 
     def finish(self, outcome: Outcome, like: Tensor, want: int) -> Solve:
         vectors: tuple[Tensor, ...] = ()
+        hidden = 0.0
         if self.found is not None and outcome is not Outcome.NON_FINITE:
             count = min(want, len(self.found.values))
-            self.error = self._bounds(self._floor(final=True))
+            self.error, hidden = self._bounds(self._floor(final=True)), self.missed()
+            self.error = replace(self.error, gamma=max(self.error.gamma, hidden))
             turn = torch.from_numpy(np.ascontiguousarray(self.found.coefficients))
             vectors = tuple(self.basis.combine(turn[:, i], like) for i in range(count))
         return Solve(
@@ -271,4 +290,5 @@ class _Run:
             self.first,
             self.asymmetry,
             self.basis.peak_bytes,
+            hidden,
         )

@@ -47,7 +47,7 @@ def polish(accurate: Matvec, solve: Solve, floor: float, space: Space) -> Solve:
     first = max(error.rho, least, min(residuals[0], float(moves[0]) / 2))
     second = max(error.second, least, min(residuals[1], float(moves[1])))
     minimum = max(error.minimum, noise) if len(rest) else error.minimum
-    error = replace(error, rho=first, second=second, gamma=max(first, second), minimum=minimum)
+    error = replace(error, rho=first, second=second, gamma=max(first, second, solve.missed), minimum=minimum)
     return replace(solve, found=found, error=error, vectors=(*turned, *solve.vectors[2:]), matvecs=solve.matvecs + 2)
 
 

@@ -41,6 +41,10 @@ class Stop:
             return False
         return not self.gap or (len(found.values) > 1 and error.gamma <= self.allowed(found))
 
+    def room(self, found: Ritz) -> float:
+        """How far above θ₂ an eigenvalue may be missed when a solve stops."""
+        return ROOM * self.allowed(found)
+
     def allowed(self, found: Ritz) -> float:
         """The absolute error of γ that the tolerances leave."""
         top, second = (float(v) for v in found.values[:2])
@@ -51,3 +55,6 @@ class Stop:
 # at a wrong γ; at 0.5 throughout nine do, at 0.3 throughout three, with 0.3 products more
 # (``benchmarks/probe_stops.py``).
 EARLY, DOZEN = 0.3, 12
+# In units of γ's tolerance. With 5 and the default tolerance the bound of γ is a quarter of it, the most that the law
+# uses (``gamma_tolerance``).
+ROOM = 5.0

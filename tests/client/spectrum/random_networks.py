@@ -70,7 +70,7 @@ def draw(seed: int) -> Drawn:
     family = pick.choice((_mlp, _conv, _attention))
     model, shape = family(pick, outputs)
     size, adam = pick.choice(BATCHES), pick.random() < 0.5
-    loss = _cross_entropy if classes else _squares
+    loss = _cross_entropy if classes else squares
 
     def batch() -> tuple[Tensor, Tensor]:
         x = torch.randn(size, *shape)
@@ -92,7 +92,8 @@ def _cross_entropy(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     return nn.functional.cross_entropy(model(batch[0]), batch[1])
 
 
-def _squares(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+def squares(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """The mean squared error."""
     return nn.functional.mse_loss(model(batch[0]), batch[1])
 
 

@@ -121,3 +121,32 @@ def one_missing(rank: int, size: int, folder: str, how: str) -> None:
     again = probe.measure(part)
     save(folder, rank, status=s.status, detail=s.detail, seconds=time.monotonic() - began, again=again.status)
     os._exit(0)
+
+
+def one_raises(rank: int, size: int, folder: str, kind: str) -> None:
+    """From the second probe on the last rank's loss raises; every rank must say so in time, and train on together."""
+    start(rank, size, folder)
+    model = nn.parallel.DistributedDataParallel(net())
+    broken = [False]
+
+    def sometimes(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        if broken[0]:
+            raise ValueError("no loss of this batch")
+        return loss(model, batch)
+
+    probe = Probe(model, sometimes, settings=ProbeSettings(timeout=3.0, matvec=kind))  # type: ignore[arg-type]
+    part = data(8)
+    first = probe.measure(part)
+    broken[0] = rank == size - 1
+    said, seconds = [], []
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(3):
+        began = time.monotonic()
+        said.append(probe.measure(part))
+        seconds.append(time.monotonic() - began)
+        optimizer.zero_grad()
+        loss(model, part).backward()
+        optimizer.step()
+    weight = next(model.parameters()).detach().clone()
+    save(folder, rank, first=first.status, said=[(s.status, s.detail) for s in said], seconds=seconds, w=weight)
+    os._exit(0)

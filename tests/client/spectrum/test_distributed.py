@@ -67,3 +67,17 @@ def test_a_rank_that_dies_or_stalls_does_not_hang_the_others(how: str, tmp_path:
         assert "expected every rank within 3 s" in one["detail"]
         assert one["seconds"] < 7
         assert one["again"] == "unavailable"
+
+
+@pytest.mark.parametrize("kind", ["auto", "double_backward", "finite_difference"])
+def test_a_rank_whose_loss_raises_alone_hangs_nobody(kind: str, tmp_path: Path) -> None:
+    """The rank itself says why at once; the others wait once for it, and training goes on together."""
+    found = _run(ranks.one_raises, 2, tmp_path, kind)
+    assert len(found) == 2
+    for one in found:
+        assert one["first"] == "ok"
+        assert [status for status, _ in one["said"]] == ["unavailable"] * 3
+        assert sum(one["seconds"]) < 9
+        assert torch.equal(one["w"], found[0]["w"])
+    assert "expected every rank within 3 s" in found[0]["said"][0][1]
+    assert found[1]["said"][0][1] == "ValueError: no loss of this batch"

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from dcao_client.spectrum import Probe
-from tests.client.spectrum.random_networks import dense, draw
+from tests.client.spectrum.random_networks import Drawn, dense, draw, squares
 
 
 def _missed(seed: int) -> bool:
@@ -18,11 +20,25 @@ def _missed(seed: int) -> bool:
     return abs(found.gamma - gamma) > max(0.05 * gamma, found.gamma_bound)
 
 
-def test_forty_networks() -> None:
-    assert not any(_missed(seed) for seed in range(40))
+def test_forty_networks_and_the_four_whose_gradient_lacks_the_second_eigenvector_most() -> None:
+    missed_once = (172, 292, 506, 785)
+    assert not [seed for seed in (*range(40), *missed_once) if _missed(seed)]
+
+
+def test_a_second_eigenvector_that_the_gradient_hardly_holds() -> None:
+    """γ read 1.427 with a bound of 0.0055."""
+    torch.manual_seed(12)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+    batch = torch.randn(8, 3), torch.randn(8, 1)
+    values = np.linalg.eigvalsh(dense(Drawn("named", model, squares, batch, torch.optim.SGD(model.parameters())))[0])
+    found = Probe(model, squares).measure(batch)
+    gamma = values[-1] - values[-2]
+    assert found.gamma is not None
+    assert found.gamma_bound is not None
+    assert abs(found.gamma - gamma) <= max(0.05 * gamma, found.gamma_bound), (gamma, found)
 
 
 @pytest.mark.slow
 def test_a_thousand_networks() -> None:
-    """γ is missed where the gradient lacks the second eigenvector: 14 times, which is a limit and not a wish."""
-    assert sum(_missed(seed) for seed in range(1000)) <= 14
+    """ρ within 1 %, γ within 5 % or inside its bound, every one of them."""
+    assert not [seed for seed in range(1000) if _missed(seed)]

@@ -13,10 +13,11 @@ import tempfile
 import time
 from pathlib import Path
 
+import anyone
 import live
 import swarm
 from ask import Controller, Prometheus
-from stack import ROOT, CheckError, Stack, docker, expect, wait_for
+from stack import ROOT, CheckError, Stack, docker, expect, image, wait_for
 
 SERVICES = ["proxy", "controller", "redis", "prometheus", "grafana"]
 
@@ -28,9 +29,7 @@ def say(started: float, text: str) -> None:
 
 def available() -> list[str]:
     """The services whose image there is; Grafana's is absent where no registry answers."""
-    version = os.environ.get("DCAO_VERSION", "0.1.0")
-    prefix = os.environ.get("DCAO_IMAGES", "dcao")
-    have = [s for s in SERVICES if docker("image", "ls", "-q", f"{prefix}/{s}:{version}")]
+    have = [s for s in SERVICES if docker("image", "ls", "-q", image(s))]
     expect(
         set(SERVICES) - set(have) <= {"grafana"},
         f"expected images of {SERVICES}, got {have}; run images.sh first",
@@ -77,6 +76,8 @@ def main() -> int:
             services = available()
             if "grafana" not in services:
                 print("no image of grafana here: the stack runs WITHOUT that one service", flush=True)
+            for text in anyone.check(secrets):
+                say(started, text)
             check_live(stack, services, started)
             if os.environ.get("DCAO_OWN_ENGINE") == "1":
                 for text in swarm.check(secrets, services):

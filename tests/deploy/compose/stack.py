@@ -57,6 +57,11 @@ def docker(*words: str, check: bool = True) -> str:
     return done.stdout.strip()
 
 
+def image(kind: str) -> str:
+    """Name of one of this project's images as images.sh built it."""
+    return f"{os.environ.get('DCAO_IMAGES', 'dcao')}/{kind}:{os.environ.get('DCAO_VERSION', '0.1.0')}"
+
+
 def log_lines(container: str) -> list[str]:
     """What the container printed, on either stream."""
     done = subprocess.run(["docker", "logs", container], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=True)
