@@ -52,3 +52,13 @@ def _one(operator: Curvature, u: Tensor, name: str | None) -> Directional | None
     slope = finite(-space.dot(operator.gradient, u))
     curvature = finite(space.dot(u, operator.product(u)))
     return None if slope is None or curvature is None else Directional(slope, curvature, name)
+
+
+def of_moved(
+    real: Sequence[nn.Parameter], every: Sequence[nn.Parameter], direction: Sequence[Tensor]
+) -> Sequence[Tensor]:
+    """Of one tensor per trainable parameter those of the parameters that move."""
+    if len(direction) != len(every):
+        return direction
+    wanted = {id(p) for p in real}
+    return [d for d, p in zip(direction, every, strict=True) if id(p) in wanted]

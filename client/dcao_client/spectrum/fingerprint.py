@@ -28,3 +28,8 @@ def fingerprint(
     if parameters:
         said += "|" + ",".join(map(str, parameters))
     return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+def matrix_of(kind: str) -> str:
+    """The matrix that a kind of product stands for: kinds of one may be compared, those of two not."""
+    return "hessian" if kind in ("double_backward", "finite_difference") else kind

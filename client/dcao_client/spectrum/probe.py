@@ -12,39 +12,29 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from dcao_client.spectrum.along import Along
+from dcao_client.spectrum.along import Along, of_moved
+from dcao_client.spectrum.ask import Ask, answered, asked, operator_for
 from dcao_client.spectrum.batches import count_examples, parts, take
-from dcao_client.spectrum.choose import ACCEPT, Choice, UnavailableError, build, keep_graph
+from dcao_client.spectrum.choose import Choice, UnavailableError, keep_graph
 from dcao_client.spectrum.critical import critical_along_gradient
 from dcao_client.spectrum.distributed import Ranks, RanksLostError
 from dcao_client.spectrum.double_backward import DoubleBackward
-from dcao_client.spectrum.fingerprint import fingerprint
+from dcao_client.spectrum.fingerprint import fingerprint, matrix_of
 from dcao_client.spectrum.generators import own_generators
 from dcao_client.spectrum.isolation import is_lazy, isolated, moved, trainable, unwrap
-from dcao_client.spectrum.kinks import KinksMovedError
-from dcao_client.spectrum.measure import Answer, Question, critical, measure, track
+from dcao_client.spectrum.measure import Question, critical, measure, track
 from dcao_client.spectrum.operators import Curvature
 from dcao_client.spectrum.precondition import rule
-from dcao_client.spectrum.problem import Alone, Collective, Loss, Problem
+from dcao_client.spectrum.problem import Alone, Collective, Loss, Problem, total_examples
 from dcao_client.spectrum.result import Spectrum
 from dcao_client.spectrum.settings import ProbeSettings
-from dcao_client.spectrum.sharded import ShardedDifference, is_sharded, local
+from dcao_client.spectrum.sharded import is_sharded, local
 from dcao_client.spectrum.sharpness import sharpness
 from dcao_client.spectrum.solve import kept
 from dcao_client.spectrum.vectors import Layout
 
 T = TypeVar("T")
 log = logging.getLogger("dcao")
-Ask = Callable[[Curvature, Question], Answer]
-
-# How the matrix that a kind of product stands for is named: kinds of one matrix may be compared, those of
-# two not.
-MATRIX = {
-    "double_backward": "hessian",
-    "finite_difference": "hessian",
-    "gauss_newton": "gauss_newton",
-    "critical": "critical",
-}
 
 
 class Probe:
@@ -117,7 +107,7 @@ class Probe:
         every = trainable(self.model)
 
         def ask(problem: Problem, real: Sequence[nn.Parameter]) -> Spectrum:
-            along = None if direction is None else Along(_of(real, every, direction), groups)
+            along = None if direction is None else Along(of_moved(real, every, direction), groups)
             return self._measured(problem, self._question(real, along), measure)
 
         found = self._tried(batch, ask)
@@ -160,7 +150,7 @@ class Probe:
         found: list[T] = []
 
         def with_operator(problem: Problem, _: Sequence[nn.Parameter]) -> Spectrum:
-            operator = self._operator(problem)
+            operator = operator_for(problem, self.settings, self.choice)
             try:
                 found.append(use(operator))
             finally:
@@ -235,7 +225,7 @@ class Probe:
         self._fit(layout.size)
         counter: Callable[[Any], int] = self.settings.examples or count_examples
         counts = [counter(one) for one in batches]
-        examples = self._total(sum(counts), layout)
+        examples = total_examples(sum(counts), layout, self._collective)
         generators = [*own_generators(self.model, self.loss), *self.settings.generators]
         with isolated(self.model, aliases=not sharded, parameters=real, generators=generators) as aliases:
             weights = [count / examples for count in counts]
@@ -264,11 +254,11 @@ class Probe:
             found = critical_along_gradient(problem, self._guess)
             self._guess = self._guess if found is None or found[2].step is None else found[2].step
             return critical(found)
-        answer = self._answer(problem, question, ask)
+        answer = answered(problem, question, ask, self.choice)
         if answer is None:
             # The loss became too rough for differences since they were tried: measure exactly, try again next time.
             self.choice = Choice()
-            answer = _asked(DoubleBackward(problem, keep=keep_graph(problem, self.settings)), question, ask)
+            answer = asked(DoubleBackward(problem, keep=keep_graph(problem, self.settings)), question, ask)
         vectors = tuple(v.to(torch.bfloat16) for v in answer.vectors[: kept(self.settings, problem.layout.size)])
         if vectors:
             self._warm = vectors + self._warm[len(vectors) :]
@@ -286,36 +276,10 @@ class Probe:
             along,
         )
 
-    def _answer(self, problem: Problem, question: Question, ask: Ask) -> Answer | None:
-        """The answer of the chosen operator; None when it is differences that should be replaced by exact products."""
-        operator = self._operator(problem)
-        replaceable = (
-            self.settings.matvec == "auto"
-            and operator.kind == "finite_difference"
-            and "double_backward" not in self.choice.reasons
-            and not is_sharded(problem.parameters)
-        )
-        try:
-            answer = _asked(operator, question, ask)
-        except KinksMovedError:
-            if not replaceable:
-                raise
-            return None
-        return None if replaceable and answer.error > ACCEPT else answer
-
-    def _operator(self, problem: Problem) -> Curvature:
-        if is_sharded(problem.parameters):
-            if not isinstance(self._collective, Ranks):
-                raise UnavailableError(
-                    "a sharded model needs Probe(collective=Ranks(group, timeout)) to sum over its ranks"
-                )
-            return ShardedDifference(problem, ranks=self._collective.size, step=self.choice.step)
-        return build(problem, self.settings, self.choice)
-
     def _tracked(self, problem: Problem, real: Sequence[nn.Parameter]) -> Spectrum:
         if not self._warm:
             return Spectrum("unavailable", detail="there is no vector to track before the first measurement")
-        operator = self._operator(problem)
+        operator = operator_for(problem, self.settings, self.choice)
         try:
             return track(operator, self._question(real))
         finally:
@@ -328,30 +292,7 @@ class Probe:
             policy=self.settings.batch_policy,
             examples=examples,
             dtype=",".join(sorted({str(d) for d in layout.dtypes})),
-            matrix=MATRIX[kind or "double_backward"],
+            matrix=matrix_of(kind or "double_backward"),
             preconditioned=self.preconditioned,
             parameters=layout.sizes if partial else (),
         )
-
-    def _total(self, count: int, layout: Layout) -> int:
-        total = torch.tensor([float(count)], dtype=torch.float64, device=layout.device)
-        self._collective.sum_(total)
-        if total.item() < 1:
-            raise ValueError("expected at least one example in the batch; got none")
-        return int(total.item())
-
-
-def _asked(operator: Curvature, question: Question, ask: Ask) -> Answer:
-    """The answer, and the operator closed whatever happens."""
-    try:
-        return ask(operator, question)
-    finally:
-        operator.close()
-
-
-def _of(real: Sequence[nn.Parameter], every: Sequence[nn.Parameter], direction: Sequence[Tensor]) -> Sequence[Tensor]:
-    """Of one tensor per trainable parameter those of the parameters that move."""
-    if len(direction) != len(every):
-        return direction
-    wanted = {id(p) for p in real}
-    return [d for d, p in zip(direction, every, strict=True) if id(p) in wanted]

@@ -93,3 +93,16 @@ class Problem:
         return torch.autograd.grad(
             value, self.parameters, create_graph=create_graph, allow_unused=True, materialize_grads=True
         )
+
+
+def total_examples(count: int, layout: Layout, collective: Collective) -> int:
+    """The examples of all ranks.
+
+    Raises:
+        ValueError: there is none.
+    """
+    total = torch.tensor([float(count)], dtype=torch.float64, device=layout.device)
+    collective.sum_(total)
+    if total.item() < 1:
+        raise ValueError("expected at least one example in the batch; got none")
+    return int(total.item())
