@@ -1,6 +1,6 @@
 """Peak memory and time of a probe beside those of a training step.
 
-    python benchmarks/probe_memory.py                # ResNet, CNN, small GPT: a quarter of the batch
+    python benchmarks/probe_memory.py                # ResNet, CNN, small GPT: the part that attach would measure
     python benchmarks/probe_memory.py --gpt2         # GPT-2 Small, 124 M parameters, built from its
     configuration
 
@@ -23,12 +23,13 @@ from probe_meter import peak_bytes
 from probe_workloads import GPT, TEXT, byte_batches, classify, step, train, workloads
 
 from dcao_client.spectrum import Probe, ProbeSettings
+from dcao_client.spectrum.batches import measured_examples
 
 MIB = 2**20
 
 
 def small(names: list[str], text: Path) -> None:
-    """Training step on a full batch against a probe of its first quarter, both on top of what persists."""
+    """A step on a full batch against a probe of what ``attach`` would measure, both on top of what persists."""
     for name in names:
         work = workloads(text)[name]
         model, optimizer, stream = train(work, 20)
@@ -38,16 +39,17 @@ def small(names: list[str], text: Path) -> None:
         optimizer.zero_grad()
         training = held + peak_bytes(lambda w=work, m=model, o=optimizer, b=batch: step(w, m, o, b))
         optimizer.zero_grad()
+        part = measured_examples(model, work.batch_size, 0.25)
         for kind in ("auto", "double_backward"):
-            settings = ProbeSettings(matvec=kind, probe_batch=work.batch_size // 4)  # type: ignore[arg-type]
+            settings = ProbeSettings(matvec=kind, probe_batch=part)  # type: ignore[arg-type]
             probe = Probe(model, work.loss, optimizer=optimizer, settings=settings)
             probe.measure(batch)
             spectrum = []
             probing = held + peak_bytes(lambda p=probe, b=batch, s=spectrum: s.append(p.measure(b)))
             s = spectrum[0]
             print(
-                f"{name:8} training step {training / MIB:7.1f} MiB   probe of a quarter ({s.matvec}, {s.matvecs} "
-                f"products) {probing / MIB:7.1f} MiB   ratio {probing / training:.2f}",
+                f"{name:8} training step {training / MIB:7.1f} MiB   probe of {s.examples} examples "
+                f"({s.matvec}, {s.matvecs} products) {probing / MIB:7.1f} MiB   ratio {probing / training:.2f}",
                 flush=True,
             )
 

@@ -19,6 +19,7 @@ import torch
 from probe_workloads import TEXT, Workload, step, train, workloads
 
 from dcao_client.spectrum import Budget, Probe, ProbeSettings
+from dcao_client.spectrum.batches import measured_examples
 
 BLOCK = 50
 LETTER = ProbeSettings(
@@ -46,7 +47,8 @@ class Run:
         self.budget = Budget(overhead=0.05, interval=self.interval)
         settings = LETTER
         if self.kind == "auto":
-            settings = ProbeSettings(probe_batch=int(self.work.batch_size * self.budget.share()))
+            part = measured_examples(self.model, self.work.batch_size, self.budget.share())
+            settings = ProbeSettings(probe_batch=part)
         self.probe = Probe(self.model, self.work.loss, optimizer=self.optimizer, settings=settings)
 
     def block(self) -> None:
