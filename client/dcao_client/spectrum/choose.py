@@ -115,7 +115,8 @@ def _plainer(choice: Choice) -> bool:
 
 def _try_all(problem: Problem, settings: ProbeSettings, choice: Choice) -> Curvature:
     choice.reasons.clear()
-    problem.first_order(0)  # a loss that has no gradient at all is the user's error, and is raised as such
+    if problem.weights:  # else a rank without examples
+        problem.first_order(0)  # a loss that has no gradient at all is the user's error, and is raised as such
     exact = _attempt(choice, "double_backward", lambda: _exact(problem, settings))
     difference = None
     if settings.rho_tol >= TIGHTEST and _single_precision(problem):

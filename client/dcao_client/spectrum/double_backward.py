@@ -50,7 +50,8 @@ class DoubleBackward:
             if weight != 1.0:
                 local.mul_(weight)
             total = local if total is None else total.add_(local)
-        assert total is not None  # noqa: S101  (there is at least one micro-batch)
+        if total is None:  # a rank without examples
+            total = torch.zeros_like(vector)
         self.problem.collective.sum_(total)
         return total
 

@@ -64,6 +64,18 @@ def replicated(rank: int, size: int, folder: str, ragged: bool) -> None:
     dist.destroy_process_group()
 
 
+def one_without_examples(rank: int, size: int, folder: str, kind: str) -> None:
+    """The last rank's part of a ragged batch is empty."""
+    start(rank, size, folder)
+    model = nn.parallel.DistributedDataParallel(net())
+    x, y = data()
+    part = (x[:0], y[:0]) if rank == size - 1 else (x, y)
+    settings = ProbeSettings(timeout=5.0, matvec=kind, rho_tol=1e-3, gamma_tol=1e-2)  # type: ignore[arg-type]
+    s = Probe(model, loss, settings=settings).measure(part)
+    save(folder, rank, rho=s.rho, gamma=s.gamma, status=s.status, detail=s.detail, examples=s.examples)
+    dist.destroy_process_group()
+
+
 def _count_reductions() -> list[int]:
     calls, original = [0], dist.all_reduce
 

@@ -81,3 +81,13 @@ def test_a_rank_whose_loss_raises_alone_hangs_nobody(kind: str, tmp_path: Path) 
         assert torch.equal(one["w"], found[0]["w"])
     assert "expected every rank within 3 s" in found[0]["said"][0][1]
     assert found[1]["said"][0][1] == "ValueError: no loss of this batch"
+
+
+@pytest.mark.parametrize("kind", ["auto", "double_backward", "finite_difference"])
+def test_a_rank_without_examples_adds_nothing(kind: str, tmp_path: Path) -> None:
+    alone = Probe(ranks.net(), ranks.loss, settings=ranks.EXACT).measure(ranks.data())
+    for one in _run(ranks.one_without_examples, 2, tmp_path, kind):
+        assert one["status"] == "ok", one["detail"]
+        assert one["examples"] == 24
+        assert one["rho"] == pytest.approx(alone.rho, rel=1e-3)
+        assert one["gamma"] == pytest.approx(alone.gamma, rel=1e-2)
