@@ -99,7 +99,7 @@ WORKLOADS = {
         Workload("cnn", lambda: models.plain_cnn(he=False), data.fashion, 64, 600, adamw=0.0048, sgd=0.048),
         Workload("cnn-he", lambda: models.plain_cnn(he=True), data.fashion, 64, 600, adamw=0.0048, sgd=0.048),
         Workload("vit", _vit, data.fashion, 32, 600, adamw=0.0024),
-        Workload("resnet", models.resnet, data.patches, 64, 300, adamw=0.008, sgd=0.1, revision=2),
+        Workload("resnet", models.resnet, data.patches, 64, 300, adamw=0.002, sgd=0.0125, revision=2),
         Workload("post-lm", _lm(True), data.text, 32, 500, adamw=0.0048, lower_is_better=True),
         Workload("pre-lm", _lm(False), data.text, 32, 500, adamw=0.0034, lower_is_better=True),
         Workload("lstm", models.ByteLSTM, data.text, 32, 400, adamw=0.012, lower_is_better=True, named=True),

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from dcao_client import DCAO, attach
+from dcao_client import DCAO, MicroBatches, attach
 from dcao_client.hooks.path_meter import PathMeter
 from dcao_client.hooks.schedule_free import ScheduleFree
 from dcao_client.hooks.schedule_free_plain import PlainPath
+from dcao_client.spectrum import ProbeSettings
 from dcao_experiments.data import load_digits
 from dcao_experiments.models import small_cnn
 from dcao_experiments.training import accuracy, batches, cross_entropy
@@ -190,3 +191,71 @@ def test_a_layer_that_thaws_late_steps_like_the_others():
         optimizer.update(0.01)
         assert float((late.detach() - before).abs().max()) <= 0.05
     assert "z" in optimizer.state[late]
+
+
+def test_a_gradient_scaler_changes_nothing():
+    """Powers of two are exact, so not a bit differs; a batch that overflows is left out by either."""
+    stream = list(batches(DATA, 64, 30, seed=1))
+    plain, optimizer = fresh()
+    train(plain, optimizer, stream)
+    scaled, optimizer2 = fresh()
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    for step, batch in enumerate(stream):
+        if step == 10:
+            optimizer2.zero_grad()
+            scaler.scale(cross_entropy(scaled, (batch[0] * float("inf"), batch[1]))).backward()
+            scaler.step(optimizer2, batch=batch)
+            scaler.update(1024.0)
+        optimizer2.zero_grad()
+        scaler.scale(cross_entropy(scaled, batch)).backward()
+        scaler.step(optimizer2, batch=batch)
+        scaler.update(1024.0)
+    assert optimizer2.steps == 30
+    assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), scaled.parameters(), strict=True))
+
+
+def test_accumulated_micro_batches_are_the_batch():
+    """Two halves accumulated and measured together go the way of the whole."""
+    stream = list(batches(DATA, 64, 10, seed=1))
+    ends = []
+    for parts in (1, 2):
+        torch.manual_seed(0)
+        model = small_cnn(8, width=4, norm=False)
+        optimizer: Any = DCAO(
+            model, cross_entropy, run="r", journal_dir=NOWHERE, overhead=None, probe=ProbeSettings(probe_batch=64)
+        )
+        for x, y in stream:
+            micro = MicroBatches(zip(x.chunk(parts), y.chunk(parts), strict=True))
+            optimizer.zero_grad()
+            for part in micro:
+                (cross_entropy(model, part) / parts).backward()
+            optimizer.step(batch=micro)
+        ends.append((optimizer.control.spectrum.rho, [p.detach() for p in model.parameters()]))
+    assert ends[0][0] == pytest.approx(ends[1][0], rel=0.1)
+    for a, b in zip(ends[0][1], ends[1][1], strict=True):
+        torch.testing.assert_close(a, b, rtol=0.05, atol=5e-3)
+
+
+def test_a_controller_decides_what_the_client_alone_would(tmp_path, controller):
+    """Online and offline: the same decisions and the same weights, bit for bit."""
+    stream = list(batches(DATA, 64, 40, seed=1))
+    ends = []
+    for url in (None, controller.url):
+        torch.manual_seed(0)
+        model = small_cnn(8, width=4)
+        optimizer: Any = DCAO(
+            model,
+            cross_entropy,
+            run="twin",
+            journal_dir=tmp_path / str(url is None),
+            overhead=None,
+            url=url,
+            deadline=30.0,
+        )
+        train(model, optimizer, stream)
+        ends.append((optimizer.control.decision, [p.detach() for p in model.parameters()]))
+        assert optimizer.control.session.online == (url is not None)
+        optimizer.control.finish()
+    assert ends[0][0].multipliers == ends[1][0].multipliers
+    assert ends[0][0].ceiling == ends[1][0].ceiling
+    assert all(torch.equal(a, b) for a, b in zip(ends[0][1], ends[1][1], strict=True))
