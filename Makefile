@@ -2,14 +2,18 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+FRAMEWORKS := .venv-frameworks
 
-.PHONY: demo test test-slow test-versions compose-test lint format install components clean screenshots
+.PHONY: demo test test-frameworks test-slow test-versions compose-test lint format install components clean screenshots
 
 demo: install  ## Train a small CNN under the controller and draw what happened.
 	$(BIN)/dcao demo
 
 test: install components  ## The whole fast suite, against real components.
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n 2 --dist loadfile
+
+test-frameworks: $(FRAMEWORKS)/.installed  ## Lightning, transformers, Accelerate and the loggers, in an environment of their own.
+	OMP_NUM_THREADS=1 PYTHONPATH=. $(FRAMEWORKS)/bin/pytest tests/frameworks
 
 test-slow: install components  ## The proofs that take minutes.
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow
@@ -39,8 +43,12 @@ $(VENV)/.installed: pyproject.toml constraints.txt scripts/install.sh
 	PYTHON=$(PYTHON) VENV=$(VENV) scripts/install.sh
 	touch $@
 
+$(FRAMEWORKS)/.installed: pyproject.toml constraints.txt constraints-frameworks.txt scripts/frameworks.sh
+	PYTHON=$(PYTHON) VENV=$(FRAMEWORKS) scripts/frameworks.sh
+	touch $@
+
 components:  ## redis-server, Prometheus, a browser, real images: whatever the tests talk to.
 	scripts/components.sh
 
 clean:
-	rm -rf $(VENV) .dcao out dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(FRAMEWORKS) .dcao out dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -87,7 +87,7 @@ class Session:
         self.run = wire_name(named)
         self.stats = SessionStats()
         self._worker = worker
-        self._strict = strict
+        self.strict = strict
         self._once = Once()
         self._bound = bind(spec)
         self._lock = threading.Lock()
@@ -148,7 +148,7 @@ class Session:
         except (UnreachableError, RefusedError):
             raise  # the session is strict
         except Exception as error:
-            if self._strict:
+            if self.strict:
                 raise
             # Not its text, which may hold anything.
             self._once.warn("law", "no decision could be made (%s); the values stay", type(error).__name__)
@@ -166,7 +166,7 @@ class Session:
             deadline = self.settings.deadline
             decision = courier.ask(observation, deadline - min(RESERVE, deadline / 10))
         except (UnreachableError, RefusedError):
-            if self._strict:
+            if self.strict:
                 raise
             return None
         finally:

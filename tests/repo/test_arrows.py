@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 STDLIB = set(sys.stdlib_module_names)
 FRAMEWORKS = {"torch", "jax", "jaxlib", "tensorflow", "keras", "optax", "numpy"}
+TRAINERS = {"lightning", "transformers", "accelerate"}  # each in the adapter of its name
 PROTO = {"dcao_proto", "pydantic", "pydantic_core"}  # the latter is the former's own
 SERVER = PROTO | {
     "dcao_server", "annotated_types", "fastapi", "hiredis", "httptools", "msgpack", "opentelemetry",
@@ -36,6 +37,8 @@ def allowed(path: Path) -> set[str]:
     package = path.relative_to(ROOT).parts[0]
     if package == "client":
         # Frameworks only where curvature is measured and where values are written.
+        if path.parent.name == "hooks" and path.stem in TRAINERS:
+            return CLIENT | FRAMEWORKS | {path.stem}
         return CLIENT | FRAMEWORKS if {"spectrum", "hooks"} & set(path.parts) else CLIENT
     return {"proto": PROTO, "server": SERVER, "experiments": EXPERIMENTS}[package]
 

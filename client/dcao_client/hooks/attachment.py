@@ -6,21 +6,25 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from torch import Tensor, nn
 
 from dcao_client.account import in_words
 from dcao_client.hooks.cadence import Cadence
+from dcao_client.hooks.controlled import Controlled
+from dcao_client.hooks.curves import Curves, curves
 from dcao_client.hooks.observe import to_observation
+from dcao_client.hooks.quiet import never_raises
 from dcao_client.hooks.ranks import from_talker
 from dcao_client.hooks.rollback import LastGood, go_back
+from dcao_client.once import Once
 from dcao_client.session import Session
 from dcao_client.spectrum import Probe, Spectrum
 from dcao_client.spectrum.batches import MicroBatches, count_examples, measured_examples, parts
 from dcao_client.spectrum.budget import Action
+from dcao_client.spectrum.problem import Collective
 from dcao_proto import Decision, Hyperparameters
-from dcao_proto import Path as WayCome
 
 log = logging.getLogger("dcao")
 
@@ -28,41 +32,6 @@ Loss = Callable[[nn.Module, Any], Tensor]
 
 SHARPNESS_SHARE = 0.25  # the full batch moves no result of a law that needs the sharpness only (docs/policies.md)
 PATH_INTERVAL = 32  # with a quarter of the batch and three products a probe is about one gradient: 3 %
-
-
-class Controlled(Protocol):
-    """What a decision is written into: a user's optimizer through its groups, or one of our own."""
-
-    steps: int
-    applied: Hyperparameters | None
-
-    def base(self) -> Hyperparameters:
-        """What would be used without us, now."""
-        ...
-
-    def path(self) -> WayCome | None:
-        """How far the run has come; None where nothing follows it."""
-        ...
-
-    def measured(self, rho: float | None) -> None:
-        """A curvature was measured, None if it could not be."""
-        ...
-
-    def set(self, decision: Decision) -> None:
-        """Uses a decision from the next update on."""
-        ...
-
-    def remove(self) -> None:
-        """Lets go of the optimizer."""
-        ...
-
-    def checkpoint(self) -> dict[str, Any]:
-        """What a checkpoint needs of it."""
-        ...
-
-    def resume(self, state: dict[str, Any]) -> None:
-        """Goes on from a checkpoint."""
-        ...
 
 
 class Attachment:
@@ -101,6 +70,9 @@ class Attachment:
         self._rollback = rollback
         self._probe_data = probe_data
         self._cadence = cadence
+        self._curves = Curves()
+        self.once = Once()
+        self.strict = probe.settings.strict or (session is not None and session.strict)
         self._examples = 0  # of the largest batch so far
 
     @property
@@ -113,6 +85,7 @@ class Attachment:
         """What the last update used; `param_groups` shows the base values between updates."""
         return self._controlled.applied
 
+    @never_raises
     def step(self, batch: Any = None) -> Decision | None:
         """Probes and decides if it is time to; otherwise costs a comparison.
 
@@ -139,6 +112,10 @@ class Attachment:
         spectrum = self.probe.measure(measured) if self._with_gap else self.probe.sharpness(measured)
         return self._use(spectrum, step, action)
 
+    def measure_over(self, collective: Collective) -> None:
+        """Measures together with these ranks from now on."""
+        self.probe.join(collective)
+
     def diverged(self, detail: str) -> Decision | None:
         """Says that training has diverged without measuring it, and does what is decided. A collective of all ranks."""
         return self._use(Spectrum("diverged", detail=detail), self.steps, "measure")
@@ -151,7 +128,26 @@ class Attachment:
         self._controlled.set(self.decision)
         self._cadence.probed(step, self.spectrum.seconds, action, self._next_in(step, self.decision))
         self._keep_or_go_back(step, self.decision)
+        self._curves.write(curves(spectrum, self.decision), step)
         return self.decision
+
+    def log_to(self, *targets: Any) -> Self:
+        """Every measurement and decision goes there too, at its optimizer step, from rank 0.
+
+        Args:
+            targets: TensorBoard `SummaryWriter`s, the `mlflow` module, `wandb` runs, `aim.Run`s, Lightning loggers, or
+                `function(metrics, step)`.
+
+        Raises:
+            TypeError: one is none of these.
+        """
+        self._curves.add(*targets)
+        return self
+
+    def log_applied(self) -> None:
+        """What the last update used goes there; for loops that log each step, or every tenth."""
+        if self.applied is not None:
+            self._curves.write({"dcao/lr": self.applied.lr, "dcao/momentum": self.applied.momentum}, self.steps - 1)
 
     def _keep_or_go_back(self, step: int, decision: Decision) -> None:
         """Does what `rollback` was given for."""

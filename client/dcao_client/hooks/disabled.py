@@ -1,9 +1,11 @@
 """`DCAO_ENABLED=0`: what `attach` gives back then. The code around it stays, and trains as if it were not there."""
 
 import logging
-from typing import Any
+from typing import Any, Self
 
-from dcao_client.hooks.attachment import Attachment, Controlled
+from dcao_client.hooks.attachment import Attachment
+from dcao_client.hooks.controlled import Controlled
+from dcao_client.spectrum.problem import Collective
 from dcao_proto import Decision, Hyperparameters
 
 log = logging.getLogger("dcao")
@@ -43,6 +45,16 @@ class Disabled(Attachment):
     def step(self, batch: Any = None) -> Decision | None:
         """Nothing."""
         return None
+
+    def log_to(self, *targets: Any) -> Self:
+        """Nothing."""
+        return self
+
+    def log_applied(self) -> None:
+        """Nothing."""
+
+    def measure_over(self, collective: Collective) -> None:
+        """Nothing."""
 
     def diverged(self, detail: str) -> Decision | None:
         """Nothing."""

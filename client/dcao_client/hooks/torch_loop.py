@@ -8,8 +8,9 @@ from typing import Any
 from torch import nn
 from torch.optim import LBFGS, Optimizer
 
-from dcao_client.hooks.attachment import PATH_INTERVAL, Attachment, Controlled, Loss
+from dcao_client.hooks.attachment import PATH_INTERVAL, Attachment, Loss
 from dcao_client.hooks.cadence import Cadence
+from dcao_client.hooks.controlled import Controlled
 from dcao_client.hooks.disabled import Disabled
 from dcao_client.hooks.param_groups import ParamGroups, optimizer_name
 from dcao_client.hooks.ranks import is_talker

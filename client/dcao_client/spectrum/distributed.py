@@ -36,6 +36,12 @@ class Ranks:
         limit = datetime.timedelta(seconds=timeout)
         return cls(dist.new_group(members, timeout=limit, backend=dist.get_backend(model.process_group)), timeout)
 
+    @classmethod
+    def of_all(cls, timeout: float) -> Ranks:
+        """A fresh group over every rank of the job, for a model that each holds whole or a shard of. Collective."""
+        limit = datetime.timedelta(seconds=timeout)
+        return cls(dist.new_group(timeout=limit, backend=dist.get_backend()), timeout)
+
     def sum_(self, tensor: Tensor) -> None:
         """Sum over ranks in place.
 

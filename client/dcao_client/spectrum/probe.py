@@ -82,6 +82,10 @@ class Probe:
         self.failures = 0
         self._named: set[str | None] = set()
 
+    def join(self, collective: Collective) -> None:
+        """Measures together with these ranks from now on: for a model that was wrapped after the probe was made."""
+        self._collective = collective
+
     @property
     def preconditioned(self) -> bool:
         """Whether rho and gamma will be those of P^-½HP^-½."""
