@@ -1,5 +1,6 @@
 """One small problem for every framework, and what an update really used."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -46,7 +47,10 @@ def run_ranks(worker: Path, *arguments: str) -> None:
         listening.bind(("127.0.0.1", 0))
         port = listening.getsockname()[1]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={port}"]
-    done = subprocess.run([*command, str(worker), *arguments], capture_output=True, text=True, timeout=120)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, str(worker), *arguments], capture_output=True, text=True, env=environment, timeout=120
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -98,6 +98,9 @@ class Point:
 
     def __init__(self, optimizer: Any = None) -> None:
         self._ours = optimizer if isinstance(optimizer, PathOptimizer) else None
+        self._upcoming: Any = None  # the batch of the next step, which the framework calls without one
+        if self._ours is not None:
+            self._hook = self._ours.register_step_pre_hook(self._bring)
 
     @property
     def saves_control(self) -> bool:
@@ -120,6 +123,15 @@ class Point:
     def measure(self, control: Attachment, batch: Any) -> None:
         """Measures on this batch if it is time to: now, or in the step of an optimizer that does so itself."""
         if self._ours is not None:
-            self._ours.upcoming = batch
+            self._upcoming = batch
         else:
             control.step(batch)
+
+    def release(self) -> None:
+        """The optimizer is on its own again."""
+        if self._ours is not None:
+            self._hook.remove()
+
+    def _bring(self, optimizer: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        batch, self._upcoming = self._upcoming, None
+        return args, {"batch": batch, **kwargs}

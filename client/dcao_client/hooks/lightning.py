@@ -134,7 +134,8 @@ class CurvatureCallback(Callback):
             self.control.fail(in_words(exception))
 
     def teardown(self, trainer: Trainer, *_: Any, **__: Any) -> None:
-        """The trainer saves as it did."""
+        """The trainer saves as it did, the optimizer is on its own."""
+        self._point.release()
         trainer.__dict__.pop("save_checkpoint", None)
 
     # -- checkpoints --------------------------------------------------------------------------------------------------

@@ -66,7 +66,6 @@ class PathOptimizer(ScheduleFree):
         self._normalised = bool(with_statistics(unwrap(model)))
         self._recent: deque[Any] = deque(maxlen=BATCHES)
         self._said: set[str] = set()
-        self.upcoming: Any = None  # the batch of the next step, from a loop that calls `step` itself
         self._void = 0  # steps in a row that were left out
         self.steps = 0
         self.applied: Hyperparameters | None = None
@@ -111,8 +110,7 @@ class PathOptimizer(ScheduleFree):
             return value
         self._void, self.control.went_back = 0, False
         self.prepare()
-        self._measure(self.upcoming if batch is None else batch)
-        self.upcoming = None
+        self._measure(batch)
         if not self.control.went_back:
             self._move(moving)
         return value
