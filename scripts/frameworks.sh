@@ -19,4 +19,4 @@ if ! "$VENV/bin/python" -c 'import torch' 2>/dev/null; then
         $pip install -q "$torch"
     fi
 fi
-$pip install -q -c constraints-frameworks.txt --group frameworks -e '.[lightning]'
+$pip install -q -c constraints-frameworks.txt --group frameworks -e '.[accelerate,lightning]'
