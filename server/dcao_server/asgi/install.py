@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from dcao_server.asgi.envelope import Envelope
 from dcao_server.asgi.lifecycle import Lifecycle
 from dcao_server.asgi.problems import install_handlers
+from dcao_server.ending import finish
 from dcao_server.security.audit import AuditTrail
 from dcao_server.security.audit_sinks import AuditFile, AuditInRedis
 from dcao_server.security.exposure import check_exposure
@@ -55,7 +56,7 @@ def install(app: FastAPI, settings: Settings) -> Lifecycle:
             async with inner(application) as state, trail.running():
                 yield state
         finally:
-            await redis.close()
+            await finish("close Redis of keys and audit", redis.close())
 
     app.router.lifespan_context = lifespan
     return lifecycle

@@ -5,7 +5,6 @@ connection is taken, and requests in flight have `shutdown_seconds`. A second si
 """
 
 import asyncio
-import contextlib
 import gc
 import socket
 from types import FrameType
@@ -18,6 +17,7 @@ from starlette.types import ASGIApp
 from dcao_server.asgi.direct import DirectProtocol
 from dcao_server.asgi.lifecycle import Lifecycle
 from dcao_server.asgi.protocol import SWEEP_SECONDS, close_overdue
+from dcao_server.ending import end
 from dcao_server.listeners import BACKLOG, listeners
 from dcao_server.settings import Settings, SettingsError
 
@@ -78,10 +78,7 @@ class ControllerServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Ends streams, then lets uvicorn finish the requests in flight."""
         self._lifecycle.stop()
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._sweeper
+        await end(self._sweeper)
         await super().shutdown(sockets)
         _log.info("stopped")
 

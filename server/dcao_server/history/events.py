@@ -11,6 +11,7 @@ from typing import Any
 
 from dcao_proto import Record
 from dcao_server.asgi.lifecycle import Lifecycle
+from dcao_server.ending import end
 from dcao_server.history.rights import Rights
 from dcao_server.metrics import Metrics
 from dcao_server.store.contract import StoreUnavailableError
@@ -19,8 +20,6 @@ PING_SECONDS = 15.0
 """Proxies close silent connections after 30 to 60 s."""
 PING = b": ping\n\n"
 RETRY_MILLISECONDS = 2000
-CANCELLATIONS = 3
-CANCEL_SECONDS = 0.3
 BYE = b"event: bye\ndata: the controller stops; another replica goes on\n\n"
 REVOKED = b"event: bye\ndata: the API key does not allow this any more\n\n"
 AWAY = b"event: away\ndata: the store cannot be reached; try again\n\n"
@@ -73,16 +72,4 @@ async def stream(
         except StoreUnavailableError:
             yield AWAY
         finally:
-            await _ended(stopping, upcoming)
-
-
-async def _ended(*futures: asyncio.Future[Any] | None) -> None:
-    """Cancels them; asks again where a library on the way swallowed it, for the last words wait for nobody."""
-    for future in futures:
-        for _ in range(CANCELLATIONS):
-            if future is None or future.done():
-                break
-            future.cancel()
-            await asyncio.wait({future}, timeout=CANCEL_SECONDS)
-        if future is not None and future.done() and not future.cancelled():
-            future.exception()  # looked at, or asyncio logs it
+            await end(stopping, upcoming)

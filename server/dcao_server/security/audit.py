@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
+from dcao_server.ending import LAST_SECONDS, end, finish
+
 _log = structlog.get_logger("dcao.audit")
 FLUSH_SECONDS = 0.5
 MAX_WAITING = 1000
@@ -112,16 +114,18 @@ class AuditTrail:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Writes in the background while the block runs, and what is left at its end."""
-        task = asyncio.create_task(self._flush_for_ever(), name="audit")
+        stopping = asyncio.Event()
+        task = asyncio.create_task(self._flush_until(stopping), name="audit")
         try:
             yield
         finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-            await self.flush()
+            stopping.set()
+            await end(task, grace=LAST_SECONDS)  # what is being written is not interrupted, or it would be lost
+            await finish("last audit events", self.flush())
 
-    async def _flush_for_ever(self) -> None:
-        while True:
-            await asyncio.sleep(self._flush_seconds)
+    async def _flush_until(self, stopping: asyncio.Event) -> None:
+        while not stopping.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._flush_seconds):
+                    await stopping.wait()
             await self.flush()

@@ -17,6 +17,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from dcao_server.ending import end
+
+_CLOSED = "the store was closed"
+
 
 class Address(NamedTuple):
     """Where a Redis listens; `path` is that of a Unix socket."""
@@ -49,6 +53,7 @@ class Lane:
         self._options = options
         self._protocol: _Replies | None = None
         self._connecting: asyncio.Future[_Replies] | None = None
+        self._closed = False
 
     def execute(self, *parts: Any) -> Awaitable[Any]:
         """Sends one command, at once if there is a connection; the reply is awaited.
@@ -78,9 +83,11 @@ class Lane:
         return self._protocol is not None and self._protocol.waiting
 
     async def aclose(self) -> None:
-        """Closes the connection; what still waits fails."""
+        """Closes the connection, for good; what still waits fails."""
+        self._closed = True
+        await end(self._connecting)
         if self._protocol is not None:
-            self._protocol.fail(RedisConnectionError("the store was closed"))
+            self._protocol.fail(RedisConnectionError(_CLOSED))
         await self._options.release()
 
     async def _connect_and_send(self, parts: tuple[Any, ...]) -> Any:
@@ -88,6 +95,8 @@ class Lane:
 
     async def _connected(self) -> "_Replies":
         """The connection; callers at the same time share one attempt."""
+        if self._closed:
+            raise RedisConnectionError(_CLOSED)
         if self._connecting is None:
             self._connecting = asyncio.ensure_future(self._connect())
             self._connecting.add_done_callback(self._settle)

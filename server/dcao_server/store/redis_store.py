@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, cast
 
 from dcao_proto.message import successor
+from dcao_server.ending import end, finish
 from dcao_server.store import keys
 from dcao_server.store.contract import (
     Append,
@@ -85,15 +86,14 @@ class RedisStore:
 
     async def close(self) -> None:
         """Writes what the index still lacks, ends followers, closes the connections."""
-        if self._check is not None:
-            self._check.cancel()
+        await end(self._check)
         await self._tail.stop()
         await self._tally.stop()
         if self._lane is not None:
-            await self._lane.aclose()
-        await self._bulk.aclose()
-        await release(self._client)
-        await release(self._blocking)
+            await finish("close the connection of decisions", self._lane.aclose())
+        await finish("close the connection of counts", self._bulk.aclose())
+        await finish("close the pool", release(self._client))
+        await finish("close the connection of followers", release(self._blocking))
 
     @guarded
     async def ping(self) -> None:

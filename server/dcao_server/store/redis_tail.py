@@ -1,13 +1,13 @@
 """Live records for any number of followers over one blocking connection of the replica."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
 from redis.asyncio import RedisCluster
 from redis.exceptions import RedisError
 
+from dcao_server.ending import end
 from dcao_server.store import keys
 from dcao_server.store.contract import Position, RunKey, StoredRecord, StoreUnavailableError
 from dcao_server.store.redis_connection import BLOCK_SECONDS
@@ -40,10 +40,7 @@ class Tail:
         for events in self._waiting.values():
             for event in events:
                 event.set()
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await end(self._task)
 
     async def follow(self, key: RunKey, after: Position) -> AsyncIterator[StoredRecord]:
         """Records after a position, for ever; ends when the tail is stopped.

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
+from dcao_server.ending import finish
 from dcao_server.store import sqlite_history, sqlite_runs, sqlite_schema
 from dcao_server.store.contract import (
     Append,
@@ -81,9 +82,11 @@ class SqliteStore:
         self._closed = True
         self._wake_all()
         await self._tally.stop()
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._thread, self._close)
+        await finish("close the file", self._in_thread(self._close))
         self._thread.shutdown(wait=False)
+
+    async def _in_thread(self, function: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function)
 
     def _close(self) -> None:
         if self._database is not None:
@@ -105,7 +108,7 @@ class SqliteStore:
                 raise
 
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            return await self._in_thread(work)
         except FAILURES as error:
             unavailable = away(error)
             if unavailable is None:

@@ -5,6 +5,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
+from dcao_server.ending import LAST_SECONDS, end, finish
 from dcao_server.store.contract import RunKey, StoreUnavailableError
 
 ROUND_SECONDS = 1.0
@@ -61,8 +62,10 @@ class Tally:
     async def stop(self) -> None:
         """Flushes a last time and ends; what is being told is not interrupted, or its counts would be lost."""
         self._stopping.set()
-        if self._task is not None:
-            await self._task
+        await end(self._task, grace=LAST_SECONDS)
+        await finish("last counts", self._last_flush())
+
+    async def _last_flush(self) -> None:
         with contextlib.suppress(StoreUnavailableError):
             await self.flush()
 
