@@ -30,11 +30,3 @@ def say_what_is_left(once: Once, backlog: Backlog, journal: Journal, apart: Jour
         once.always(logging.WARNING, "%d decisions were dropped", backlog.dropped)
     if apart.path is not None:
         once.always(logging.WARNING, "decisions that the controller refused are in %s", apart.path)
-
-
-def in_words(error: BaseException) -> str:
-    """An exception of the user's, as the reason of a failure."""
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001  (it may not know how to say what it is)
-        return type(error).__name__

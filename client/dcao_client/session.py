@@ -11,12 +11,11 @@ import secrets
 import threading
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import httpx
 
-from dcao_client.account import SessionStats, in_words, say_what_is_left
+from dcao_client.account import SessionStats, say_what_is_left
 from dcao_client.backlog import Backlog
 from dcao_client.courier import Courier
 from dcao_client.dialogue import Dialogue
@@ -26,6 +25,7 @@ from dcao_client.journal import Journal, JournalHeader
 from dcao_client.lineage import Lineage
 from dcao_client.names import wire_name
 from dcao_client.once import Once
+from dcao_client.run_context import RunContext
 from dcao_client.settings import ClientSettings
 from dcao_client.transport import open_transport
 from dcao_proto import Decision, JournalEntry, Observation, RunEnd, RunSpec
@@ -35,7 +35,7 @@ from dcao_proto.policy import bind
 RESERVE = 0.02  # s of the deadline, a tenth of it at most, in which to decide in-process when no answer has come
 
 
-class Session:
+class Session(RunContext):
     """Decides for one run.
 
     Args:
@@ -306,14 +306,3 @@ class Session:
             self._complete = False
             self._once.warn("close", "the session could not be closed in order (%s)", type(error).__name__)
         return self._complete
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is None:
-            self.finish()
-        else:
-            self.fail(in_words(error))

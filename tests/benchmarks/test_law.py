@@ -12,7 +12,6 @@ from benchmarks.law.minilm import WordPieces, safetensors
 from benchmarks.law.runner import Run, read, run_all, train
 from benchmarks.law.workloads import WORKLOADS
 
-pytest.importorskip("sklearn", reason="the colour patches come from scikit-learn")
 TINY = {"batch": 8, "steps": 2}
 
 
@@ -50,9 +49,6 @@ def test_a_grid_goes_on_where_it_was_killed(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("name", sorted(METHODS))
 @pytest.mark.filterwarnings("default")
 def test_every_method_trains_and_goes_on_after_a_look(name):
-    """Peers where they are installed."""
-    if not METHODS[name].installed():
-        pytest.skip(f"pip install --no-deps {METHODS[name].package}")
     found = train(Run("resnet", name, 0, rate=0.001, batch=8, steps=2))
     assert [step for step, _ in found["looks"]] == [1, 2]
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from types import TracebackType
 from typing import Any, Self
 
 from torch import Tensor, nn
 
-from dcao_client.account import in_words
 from dcao_client.hooks.cadence import Cadence
 from dcao_client.hooks.controlled import Controlled
 from dcao_client.hooks.curves import Curves, curves
@@ -19,6 +17,7 @@ from dcao_client.hooks.quiet import never_raises
 from dcao_client.hooks.ranks import from_talker
 from dcao_client.hooks.rollback import LastGood, go_back
 from dcao_client.once import Once
+from dcao_client.run_context import RunContext
 from dcao_client.session import Session
 from dcao_client.spectrum import Probe, Spectrum
 from dcao_client.spectrum.batches import MicroBatches, count_examples, measured_examples, parts
@@ -34,7 +33,7 @@ SHARPNESS_SHARE = 0.25  # the full batch moves no result of a law that needs the
 PATH_INTERVAL = 32  # with a quarter of the batch and three products a probe is about one gradient: 3 %
 
 
-class Attachment:
+class Attachment(RunContext):
     """A model and an optimizer under control. Made by `attach`; call `step(batch)` before each optimizer step.
 
     Attributes:
@@ -238,18 +237,6 @@ class Attachment:
         # One's own state is no restart: Accelerate loads an optimizer's into itself.
         if self.session is not None and state["session"] not in (None, self.session.state_dict()):
             self.session.load_state_dict(state["session"])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """The run ended: well, or with the exception that ended it."""
-        if error is None:
-            self.finish()
-        else:
-            self.fail(in_words(error))
 
     def replaced(self) -> None:
         """Another takes the optimizer over: the hooks come off; the run stays open, for it may be the same."""

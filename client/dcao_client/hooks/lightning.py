@@ -8,11 +8,11 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from dcao_client.account import in_words
 from dcao_client.hooks.adapter import Point, attached, refuses_only
 from dcao_client.hooks.attachment import Attachment, Loss
 from dcao_client.hooks.quiet import never_raises
 from dcao_client.once import Once
+from dcao_client.run_context import in_words
 
 
 class CurvatureCallback(Callback):

@@ -68,9 +68,8 @@ class Probe:
             loss: ``loss(model, batch)`` ↦ the mean loss over the batch's examples, unscaled.
             optimizer: read (never written) for its second moment.
             settings: the numerical choices.
-            collective: how ranks are summed over; found from the model when absent. ``Ranks(group,
-                timeout)`` is
-                what a sharded model needs.
+            collective: how ranks are summed over; found from the model when absent. ``Ranks(group, timeout)`` is what
+                a sharded model needs.
         """
         self.settings = settings if settings is not None else ProbeSettings()
         self._collective: Collective = collective or Ranks.like(model, self.settings.timeout) or Alone()
@@ -107,7 +106,6 @@ class Probe:
             direction: an update, one tensor per trainable parameter, along which slope and curvature are wanted.
             groups: the same also per parameter group of the optimizer (one product each).
         """
-
         every = trainable(self.model)
 
         def ask(problem: Problem, real: Sequence[nn.Parameter]) -> Spectrum:
