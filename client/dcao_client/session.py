@@ -83,8 +83,10 @@ class Session(RunContext):
         )
         self.spec = spec
         self.project = wire_name(self.settings.project)
+        self._named = self.settings.run is not None
         named = self.settings.run or f"run-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
         self.run = wire_name(named)
+        self._http = http
         self.stats = SessionStats()
         self._worker = worker
         self.strict = strict
@@ -92,15 +94,19 @@ class Session(RunContext):
         self._bound = bind(spec)
         self._lock = threading.Lock()
         self._lineage = Lineage(self._bound)
-        self._journal = self._open_journal()
-        self._apart = self._open_journal(suffix=".refused")
-        self._backlog = Backlog(self._journal, self._once)
         self._complete = True  # once it is closed: whether the controller has everything
         self._pid = os.getpid()
-        self._courier = None if self.settings.url is None else self._open_courier(self.settings.url, http)
+        self._open()
         if self.run != named:
             self._once.always(logging.INFO, "the run is %s on the wire and in paths", self.run)
         atexit.register(self.close)
+
+    def _open(self) -> None:
+        """What speaks of the run by its name. Nothing is written or sent before the first decision."""
+        self._journal = self._open_journal()
+        self._apart = self._open_journal(suffix=".refused")
+        self._backlog = Backlog(self._journal, self._once)
+        self._courier = None if self.settings.url is None else self._open_courier(self.settings.url)
 
     def _open_journal(self, suffix: str = "") -> Journal:
         settings = self.settings
@@ -108,8 +114,8 @@ class Session(RunContext):
         directory = settings.journal_dir if settings.journal else None
         return Journal(directory, header, self._once, max_bytes=settings.journal_max_mib << 20, suffix=suffix)
 
-    def _open_courier(self, url: str, http: httpx.BaseTransport | None) -> Courier:
-        transport = open_transport(self.settings, url, http, self._once)
+    def _open_courier(self, url: str) -> Courier:
+        transport = open_transport(self.settings, url, self._http, self._once)
         dialogue = Dialogue(transport, (self.project, self.run))
         handover = Handover(
             dialogue, self._lineage, self._backlog, self._lock, self._once,
@@ -247,9 +253,13 @@ class Session(RunContext):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from a checkpoint as a new attempt of the run, which fences off the attempt before it.
 
+        A session whose name was made up, and that has decided nothing yet, goes on as the checkpoint's run.
+
         Raises:
             DcaoError: the checkpoint is of another run or specification.
         """
+        if not self._named and self.last is None and state["project"] == self.project:
+            self._rename(state["run"])
         if (state["project"], state["run"]) != (self.project, self.run):
             raise DcaoError(
                 f"the checkpoint is of run {state['project']}/{state['run']}, this session is {self.project}/"
@@ -259,6 +269,12 @@ class Session(RunContext):
             if self._courier is not None:
                 self._courier.restart()
             self._lineage.load_state_dict(state)
+
+    def _rename(self, run: str) -> None:
+        if self._courier is not None:
+            self._courier.close(0.0)
+        self.run, self._named = run, True
+        self._open()
 
     def finish(self, reason: str | None = None, *, timeout: float = 2.0) -> bool:
         """Says that the run ended well, and closes. Bounded by `timeout` seconds, never raises.

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from dcao_client import DCAO, MicroBatches, attach
+from dcao_client import DCAO, DcaoError, MicroBatches, attach
 from dcao_client.hooks.path_meter import PathMeter
 from dcao_client.hooks.schedule_free import ScheduleFree
 from dcao_client.hooks.schedule_free_plain import PlainPath
@@ -259,3 +259,36 @@ def test_a_controller_decides_what_the_client_alone_would(tmp_path, controller):
     assert ends[0][0].multipliers == ends[1][0].multipliers
     assert ends[0][0].ceiling == ends[1][0].ceiling
     assert all(torch.equal(a, b) for a, b in zip(ends[0][1], ends[1][1], strict=True))
+
+
+@pytest.mark.parametrize("online", [False, True])
+def test_a_run_without_a_name_is_resumed_without_one(tmp_path, controller, online):
+    """All defaults: the new process makes up another name, and goes on as the run of its checkpoint."""
+    options = {"journal_dir": tmp_path, "overhead": None, "url": controller.url if online else None, "deadline": 30.0}
+    stream = list(batches(DATA, 64, 20, seed=1))
+    torch.manual_seed(0)
+    model = small_cnn(8, width=4)
+    first: Any = DCAO(model, cross_entropy, **options)
+    train(model, first, stream[:10])
+    weights, state = copy.deepcopy((model.state_dict(), first.state_dict()))
+    train(model, first, stream[10:])
+    first.control.session.close()
+    again = small_cnn(8, width=4)
+    second: Any = DCAO(again, cross_entropy, **options)
+    assert second.control.session.run != first.control.session.run
+    again.load_state_dict(weights)
+    second.load_state_dict(state)
+    train(again, second, stream[10:])
+    session = second.control.session
+    assert session.run == first.control.session.run
+    assert session.attempt == 2
+    assert session.online == online
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    session.finish()
+
+
+def test_a_run_with_a_name_takes_no_other_runs_checkpoint():
+    model, optimizer = fresh()
+    other = DCAO(model, cross_entropy, run="another", journal_dir=NOWHERE)
+    with pytest.raises(DcaoError, match="open the session with the checkpoint's names"):
+        other.load_state_dict(optimizer.state_dict())
