@@ -21,6 +21,14 @@ def parts(batch: Any) -> list[Any]:
     return list(batch) if isinstance(batch, MicroBatches) else [batch]
 
 
+def what_failed(error: Exception, batch: Any) -> str:
+    """The first line of what the user's loss or model raised; and a likely cause, if the batch looks like several."""
+    words = f"{type(error).__name__}: {error}".splitlines()[0][:240]
+    if type(batch) is list and batch and all(isinstance(one, tuple | list | Mapping) for one in batch):
+        words += " (a list is one batch: are these several? then give MicroBatches(batch))"
+    return words
+
+
 def count_examples(batch: Any) -> int:
     """The leading dimension of the first tensor found in a nested batch.
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dcao_client.spectrum.along import Along, of_moved
 from dcao_client.spectrum.ask import Ask, answered, asked, operator_for
-from dcao_client.spectrum.batches import count_examples, parts, take
+from dcao_client.spectrum.batches import count_examples, parts, take, what_failed
 from dcao_client.spectrum.choose import Choice, UnavailableError, keep_graph
 from dcao_client.spectrum.critical import critical_along_gradient
 from dcao_client.spectrum.distributed import Ranks, RanksLostError
@@ -203,7 +203,7 @@ class Probe:
         except Exception as error:
             if self.settings.strict:
                 raise
-            found = Spectrum("unavailable", detail=f"{type(error).__name__}: {error}".splitlines()[0][:300])
+            found = Spectrum("unavailable", detail=what_failed(error, batch))
         if found.status == "unavailable":
             self.failures += 1
             if found.detail not in self._named:

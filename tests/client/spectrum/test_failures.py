@@ -72,6 +72,12 @@ def test_an_empty_batch_is_a_failed_probe(empty: Any, loss: Any) -> None:
     assert "at least one example" in (found.detail or "")
 
 
+def test_a_list_of_batches_is_told_what_it_should_be(loss: Any) -> None:
+    found = Probe(_normed().eval(), loss).measure([_batch(4), _batch(4)])
+    assert found.status == "unavailable"
+    assert "MicroBatches(batch)" in (found.detail or "")
+
+
 def test_an_empty_micro_batch_is_left_out(loss: Any) -> None:
     model = _normed().eval()
     whole = Probe(model, loss).measure(MicroBatches([_batch(8)]))
