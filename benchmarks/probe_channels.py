@@ -3,7 +3,7 @@
     python benchmarks/probe_channels.py [--threads 1]
 
 Side by side, the median of fifteen; float32, random images. The probe's differences use the faster order on the CPU
-(``dcao_client.spectrum.channels_last``).
+(``dcao_client.spectrum.torch.channels_last``).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from probe_meter import cpu_seconds, plain_gradient
 from probe_workloads import Batch, classify, cnn, resnet
 from torch import Tensor, nn
 
-from dcao_client.spectrum.channels_last import images_reordered, reordered
+from dcao_client.spectrum.torch.channels_last import images_reordered, reordered
 
 REPEATS = 15
 

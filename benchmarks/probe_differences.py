@@ -21,11 +21,11 @@ from probe_workloads import TEXT, train, workloads
 from torch import Tensor
 
 from dcao_client.spectrum import Probe, ProbeSettings, solve
-from dcao_client.spectrum.finite_difference import FiniteDifference
 from dcao_client.spectrum.lanczos import Solve
 from dcao_client.spectrum.operators import Curvature
 from dcao_client.spectrum.polish import polish
 from dcao_client.spectrum.result import Spectrum
+from dcao_client.spectrum.torch.finite_difference import FiniteDifference
 
 STEPS = (20, 40, 100, 200, 300)
 FACTORS = (0.25, 0.5, 1.0, 3.0)

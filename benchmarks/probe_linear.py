@@ -3,7 +3,7 @@
     python benchmarks/probe_linear.py [--threads 1]
 
 Side by side, the median of twenty-five; float32. The probe's differences multiply by oneDNN where this machine's
-processor makes it faster (``dcao_client.spectrum.onednn``); ``faster()`` is what the probe finds here.
+processor makes it faster (``dcao_client.spectrum.torch.onednn``); ``faster()`` is what the probe finds here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 import torch
 from torch import Tensor, nn
 
-from dcao_client.spectrum.onednn import LEAST, OneDNN, faster
+from dcao_client.spectrum.torch.onednn import LEAST, OneDNN, faster
 
 REPEATS = 25
 # Rows, inputs, outputs: square ones, those of the benchmark's MLP and GPT, and of GPT-2 Small.

@@ -23,7 +23,7 @@ from probe_meter import peak_bytes
 from probe_workloads import GPT, TEXT, byte_batches, classify, step, train, workloads
 
 from dcao_client.spectrum import Probe, ProbeSettings
-from dcao_client.spectrum.batches import measured_examples
+from dcao_client.spectrum.torch.batches import measured_examples
 
 MIB = 2**20
 

@@ -19,7 +19,7 @@ import torch
 from probe_workloads import TEXT, Workload, step, train, workloads
 
 from dcao_client.spectrum import Budget, Probe, ProbeSettings
-from dcao_client.spectrum.batches import measured_examples
+from dcao_client.spectrum.torch.batches import measured_examples
 
 BLOCK = 50
 LETTER = ProbeSettings(

@@ -21,13 +21,13 @@ import torch
 from probe_workloads import TEXT, step, train, workloads
 from torch import Tensor
 
-from dcao_client.spectrum.double_backward import DoubleBackward
-from dcao_client.spectrum.isolation import isolated
 from dcao_client.spectrum.lanczos import Solve, lanczos
-from dcao_client.spectrum.problem import Alone, Problem
 from dcao_client.spectrum.ritz import Bounds, Ritz
 from dcao_client.spectrum.starts import start_vector
 from dcao_client.spectrum.stop import Stop
+from dcao_client.spectrum.torch.double_backward import DoubleBackward
+from dcao_client.spectrum.torch.isolation import isolated
+from dcao_client.spectrum.torch.problem import Alone, Problem
 from dcao_client.spectrum.vectors import Layout
 
 NEVER = 99

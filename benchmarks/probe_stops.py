@@ -18,12 +18,12 @@ import torch
 from probe_workloads import TEXT, Workload, step, workloads
 
 from dcao_client.spectrum import Probe, ProbeSettings
-from dcao_client.spectrum.double_backward import DoubleBackward
 from dcao_client.spectrum.lanczos import lanczos
 from dcao_client.spectrum.operators import Curvature
 from dcao_client.spectrum.result import Spectrum
 from dcao_client.spectrum.ritz import Bounds, Ritz
 from dcao_client.spectrum.stop import DOZEN, Stop
+from dcao_client.spectrum.torch.double_backward import DoubleBackward
 
 AT = (10, 30, 60, 100, 150, 220, 300)
 # Parts of γ's tolerance that λ₂'s residual may have before twelve products, and from then on.

@@ -33,7 +33,7 @@ def probe(
 ) -> None:
     """Measure sharpness, gap and stability of a model at a checkpoint."""
     from dcao_client.spectrum import ProbeSettings, report
-    from dcao_client.spectrum.checkpoint import read_weights
+    from dcao_client.spectrum.torch.checkpoint import read_weights
     from dcao_proto.optimizers import stability_threshold
 
     sys.path.insert(0, str(Path.cwd()))

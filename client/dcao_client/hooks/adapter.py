@@ -17,8 +17,8 @@ from dcao_client.hooks.optimizer import DCAO
 from dcao_client.hooks.path_optimizer import PathOptimizer
 from dcao_client.hooks.torch_loop import attach
 from dcao_client.settings import HookSettings
-from dcao_client.spectrum.distributed import Ranks
 from dcao_client.spectrum.settings import ProbeSettings
+from dcao_client.spectrum.torch.distributed import Ranks
 
 
 def refuses_only(hook: Callable[..., None]) -> Callable[..., None]:

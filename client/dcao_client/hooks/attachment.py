@@ -20,9 +20,9 @@ from dcao_client.once import Once
 from dcao_client.run_context import RunContext
 from dcao_client.session import Session
 from dcao_client.spectrum import Probe, Spectrum
-from dcao_client.spectrum.batches import MicroBatches, count_examples, measured_examples, parts
 from dcao_client.spectrum.budget import Action
-from dcao_client.spectrum.problem import Collective
+from dcao_client.spectrum.torch.batches import MicroBatches, count_examples, measured_examples, parts
+from dcao_client.spectrum.torch.problem import Collective
 from dcao_proto import Decision, Hyperparameters
 
 log = logging.getLogger("dcao")

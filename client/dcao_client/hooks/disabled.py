@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from dcao_client.hooks.attachment import Attachment
 from dcao_client.hooks.controlled import Controlled
-from dcao_client.spectrum.problem import Collective
+from dcao_client.spectrum.torch.problem import Collective
 from dcao_proto import Decision, Hyperparameters
 
 log = logging.getLogger("dcao")

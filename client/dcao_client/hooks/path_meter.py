@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from dcao_client.spectrum.sharded import local
+from dcao_client.spectrum.torch.sharded import local
 
 STRIDE = 8
 WHOLE = 1 << 14  # elements up to which a tensor is measured whole

@@ -22,8 +22,8 @@ from dcao_client.hooks.path_meter import PathMeter
 from dcao_client.hooks.point_watch import watch
 from dcao_client.hooks.schedule_free import AVERAGING, Form, Moving, ScheduleFree
 from dcao_client.hooks.torch_loop import control
-from dcao_client.spectrum.isolation import unwrap
-from dcao_client.spectrum.sharded import local
+from dcao_client.spectrum.torch.isolation import unwrap
+from dcao_client.spectrum.torch.sharded import local
 from dcao_proto import Decision, Hyperparameters, PolicyChoice, RunSpec
 from dcao_proto import Path as WayCome
 from dcao_proto.policy.compose import MAX_LR

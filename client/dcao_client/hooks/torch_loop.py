@@ -18,7 +18,7 @@ from dcao_client.hooks.rollback import LastGood
 from dcao_client.session import Session
 from dcao_client.settings import HookSettings
 from dcao_client.spectrum import Probe, ProbeSettings
-from dcao_client.spectrum.problem import Collective
+from dcao_client.spectrum.torch.problem import Collective
 from dcao_proto import Bounds, PolicyChoice, RunSpec
 from dcao_proto.policy import get_policy
 from dcao_proto.run import Trust

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from dcao_client.hooks.path_meter import PathMeter, sketch
 from dcao_client.hooks.shape import Shape
-from dcao_client.spectrum.precondition import rule
+from dcao_client.spectrum.torch.precondition import rule
 from dcao_proto import Path
 
 # Momentum answers a rate over 1/(1−β) steps, so the rate grows by no more than e in that time. Measured on a post-LN

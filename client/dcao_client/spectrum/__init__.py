@@ -1,13 +1,23 @@
-"""The curvature probe: the top of a loss Hessian's spectrum from a few matrix-vector products, leaving no trace."""
+"""The curvature probe: the top of a loss Hessian's spectrum from a few matrix-vector products, leaving no trace.
 
-from dcao_client.spectrum.batches import MicroBatches
+Here is what knows no framework; what multiplies by a Hessian is in a package for each (``spectrum.torch``). The probe's
+names are torch's, imported when they are asked for.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from dcao_client.extras import missing_extra
 from dcao_client.spectrum.budget import Budget, Plan
-from dcao_client.spectrum.distributed import Ranks
-from dcao_client.spectrum.gauss_newton import CrossEntropy
-from dcao_client.spectrum.probe import Probe
-from dcao_client.spectrum.report import Report, report
 from dcao_client.spectrum.result import Directional, Outcome, Spectrum
 from dcao_client.spectrum.settings import ProbeSettings
+
+if TYPE_CHECKING:
+    from dcao_client.spectrum.torch.batches import MicroBatches
+    from dcao_client.spectrum.torch.distributed import Ranks
+    from dcao_client.spectrum.torch.gauss_newton import CrossEntropy
+    from dcao_client.spectrum.torch.probe import Probe
+    from dcao_client.spectrum.torch.report import Report, report
 
 __all__ = [
     "Budget",
@@ -23,3 +33,19 @@ __all__ = [
     "Spectrum",
     "report",
 ]
+
+_TORCH = {
+    "CrossEntropy": "gauss_newton",
+    "MicroBatches": "batches",
+    "Probe": "probe",
+    "Ranks": "distributed",
+    "Report": "report",
+    "report": "report",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _TORCH:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    with missing_extra("torch", f"{__name__}.{name}"):
+        return getattr(import_module(f"{__name__}.torch.{_TORCH[name]}"), name)

@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dcao_client.spectrum.along import Along, directional
-from dcao_client.spectrum.critical import Critical
 from dcao_client.spectrum.lanczos import Solve
 from dcao_client.spectrum.operators import Curvature
-from dcao_client.spectrum.precondition import scaling
-from dcao_client.spectrum.problem import Collective
 from dcao_client.spectrum.result import Outcome, Spectrum, Status, finite
 from dcao_client.spectrum.settings import ProbeSettings
-from dcao_client.spectrum.sharded import local
 from dcao_client.spectrum.solve import Eigen, noise, raw_sharpness, scaled, top
+from dcao_client.spectrum.torch.along import Along, directional
+from dcao_client.spectrum.torch.critical import Critical
+from dcao_client.spectrum.torch.precondition import scaling
+from dcao_client.spectrum.torch.problem import Collective
+from dcao_client.spectrum.torch.sharded import local
 from dcao_client.spectrum.vectors import Layout
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import torch
 
-from dcao_client.spectrum.distributed import broadcast_start
 from dcao_client.spectrum.lanczos import lanczos
 from dcao_client.spectrum.measure import Answer, Question, basics, described, diverged
 from dcao_client.spectrum.operators import Curvature
@@ -21,6 +20,7 @@ from dcao_client.spectrum.ritz import Bounds, Ritz
 from dcao_client.spectrum.solve import new_basis, noise, scaled
 from dcao_client.spectrum.starts import continued
 from dcao_client.spectrum.stop import Stop
+from dcao_client.spectrum.torch.distributed import broadcast_start
 
 # Lengths of the last second vector and of the unit gradient beside the last top vector. The second takes over where two
 # eigenvalues cross, the gradient holds what is new (``benchmarks/probe_cheap.py --seconds 0 0.3 --mixes 0 0.3``).

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 
 from dcao_client.spectrum.basis import SLAB, Basis
-from dcao_client.spectrum.distributed import broadcast_start
-from dcao_client.spectrum.finite_difference import FiniteDifference
 from dcao_client.spectrum.lanczos import Matvec, Solve, lanczos
 from dcao_client.spectrum.operators import Curvature
 from dcao_client.spectrum.polish import polish
-from dcao_client.spectrum.problem import Collective
 from dcao_client.spectrum.result import Outcome
 from dcao_client.spectrum.ritz import Bounds
 from dcao_client.spectrum.settings import ProbeSettings, StartKind
 from dcao_client.spectrum.starts import start_vector
 from dcao_client.spectrum.stop import Stop
+from dcao_client.spectrum.torch.distributed import broadcast_start
+from dcao_client.spectrum.torch.finite_difference import FiniteDifference
+from dcao_client.spectrum.torch.problem import Collective
 
 # What ``start="auto"`` means. The last Ritz vectors save less than a product, and the batch sharpness, which comes free
 # with the gradient, costs one (benchmarks/probe_starts.py: on images and text, the same batch and others).

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dcao_client.spectrum.precondition import rule, scaling
+from dcao_client.spectrum.torch.precondition import rule, scaling
 from dcao_client.spectrum.vectors import Layout
 
 ACTIVATIONS: tuple[type[nn.Module], ...] = (nn.Tanh, nn.ReLU, nn.GELU)

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from dcao_client.spectrum import Probe, ProbeSettings
-from dcao_client.spectrum.batches import mapped
-from dcao_client.spectrum.channels_last import worthwhile
-from dcao_client.spectrum.choose import Choice
+from dcao_client.spectrum.torch.batches import mapped
+from dcao_client.spectrum.torch.channels_last import worthwhile
+from dcao_client.spectrum.torch.choose import Choice
 
 Batch = tuple[Tensor, Tensor]
 

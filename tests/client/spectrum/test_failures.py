@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dcao_client.hooks.torch_loop import attach
 from dcao_client.spectrum import MicroBatches, Probe, ProbeSettings
-from dcao_client.spectrum.batches import couples_examples, measured_examples
+from dcao_client.spectrum.torch.batches import couples_examples, measured_examples
 
 
 def _normed() -> nn.Sequential:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dcao_client.spectrum import Probe, ProbeSettings
-from dcao_client.spectrum.generators import own_generators
+from dcao_client.spectrum.torch.generators import own_generators
 
 
 class Noisy(nn.Module):

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from dcao_client.spectrum import Probe, ProbeSettings, onednn
-from dcao_client.spectrum.choose import Choice
-from dcao_client.spectrum.onednn import OneDNN
+from dcao_client.spectrum import Probe, ProbeSettings
+from dcao_client.spectrum.torch import onednn
+from dcao_client.spectrum.torch.choose import Choice
+from dcao_client.spectrum.torch.onednn import OneDNN
 
 ROWS, INPUTS, OUTPUTS = 300, 96, 64
 
@@ -22,7 +23,7 @@ ROWS, INPUTS, OUTPUTS = 300, 96, 64
 def every_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a processor where it is faster, and with layers of any size."""
     monkeypatch.setattr(onednn, "LEAST", 0)
-    monkeypatch.setattr("dcao_client.spectrum.choose.faster", lambda: True)
+    monkeypatch.setattr("dcao_client.spectrum.torch.choose.faster", lambda: True)
 
 
 def drawn(*shape: int) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dcao_client.spectrum import Probe, ProbeSettings
-from dcao_client.spectrum.shares import shares
+from dcao_client.spectrum.torch.shares import shares
 
 EXACT = ProbeSettings(max_matvecs=120, rho_tol=1e-9, gamma_tol=1e-9, gamma_floor=0.0, strict=True)
 STRICT = ProbeSettings(strict=True)

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from dcao_client.spectrum import CrossEntropy, Probe, ProbeSettings
-from dcao_client.spectrum.critical import critical_sharpness
-from dcao_client.spectrum.finite_difference import FiniteDifference
-from dcao_client.spectrum.gauss_newton import GaussNewton
-from dcao_client.spectrum.isolation import isolated
-from dcao_client.spectrum.kinks import FrozenKinks, KinksMovedError
-from dcao_client.spectrum.problem import Alone, Problem
+from dcao_client.spectrum.torch.critical import critical_sharpness
+from dcao_client.spectrum.torch.finite_difference import FiniteDifference
+from dcao_client.spectrum.torch.gauss_newton import GaussNewton
+from dcao_client.spectrum.torch.isolation import isolated
+from dcao_client.spectrum.torch.kinks import FrozenKinks, KinksMovedError
+from dcao_client.spectrum.torch.problem import Alone, Problem
 from dcao_client.spectrum.vectors import Layout, norm
 
 Batch = tuple[Tensor, Tensor]

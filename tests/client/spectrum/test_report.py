@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from dcao_client.spectrum import ProbeSettings, report
 from dcao_client.spectrum.hutchinson1989 import trace
-from dcao_client.spectrum.shares import shares
+from dcao_client.spectrum.torch.shares import shares
 from dcao_client.spectrum.ubaru2017slq import density
 from dcao_client.spectrum.vectors import Space
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from dcao_client.spectrum.problem import Problem
+from dcao_client.spectrum.torch.problem import Problem
 from dcao_client.spectrum.vectors import norm
 
 # Forward passes allowed: bracketing doubles or halves, then bisection in log η to 2^(1/8), i.e. λ_c to 9 %.

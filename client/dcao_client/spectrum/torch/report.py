@@ -12,11 +12,11 @@ from torch import nn
 
 from dcao_client.spectrum.hutchinson1989 import Trace, trace
 from dcao_client.spectrum.operators import Curvature
-from dcao_client.spectrum.probe import Probe
-from dcao_client.spectrum.problem import Loss
 from dcao_client.spectrum.result import Spectrum
 from dcao_client.spectrum.settings import ProbeSettings
-from dcao_client.spectrum.shares import shares
+from dcao_client.spectrum.torch.probe import Probe
+from dcao_client.spectrum.torch.problem import Loss
+from dcao_client.spectrum.torch.shares import shares
 from dcao_client.spectrum.ubaru2017slq import Density, density
 
 # Steps and random vectors of the density: enough that the picture no longer changes to the eye.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dcao_client.spectrum.choose import ACCEPT, Choice, UnavailableError, build
-from dcao_client.spectrum.distributed import Ranks
-from dcao_client.spectrum.kinks import KinksMovedError
 from dcao_client.spectrum.measure import Answer, Question
 from dcao_client.spectrum.operators import Curvature
-from dcao_client.spectrum.problem import Problem
 from dcao_client.spectrum.settings import ProbeSettings
-from dcao_client.spectrum.sharded import ShardedDifference, is_sharded
+from dcao_client.spectrum.torch.choose import ACCEPT, Choice, UnavailableError, build
+from dcao_client.spectrum.torch.distributed import Ranks
+from dcao_client.spectrum.torch.kinks import KinksMovedError
+from dcao_client.spectrum.torch.problem import Problem
+from dcao_client.spectrum.torch.sharded import ShardedDifference, is_sharded
 
 Ask = Callable[[Curvature, Question], Answer]
 

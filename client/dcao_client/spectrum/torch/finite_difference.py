@@ -21,10 +21,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dcao_client.spectrum.channels_last import images_reordered, reordered, worthwhile
-from dcao_client.spectrum.kinks import FrozenKinks
-from dcao_client.spectrum.onednn import OneDNN
-from dcao_client.spectrum.problem import Problem
+from dcao_client.spectrum.torch.channels_last import images_reordered, reordered, worthwhile
+from dcao_client.spectrum.torch.kinks import FrozenKinks
+from dcao_client.spectrum.torch.onednn import OneDNN
+from dcao_client.spectrum.torch.problem import Problem
 from dcao_client.spectrum.vectors import Space, norm
 
 # Step length as a fraction of ‖w‖, measured best on convolutional, residual, attention and dense networks

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dcao_client.spectrum.batches import mapped, tensors
+from dcao_client.spectrum.torch.batches import mapped, tensors
 
 
 def worthwhile(parameters: Sequence[Tensor], batches: Sequence[Any]) -> bool:

@@ -12,25 +12,25 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from dcao_client.spectrum.along import Along, of_moved
-from dcao_client.spectrum.ask import Ask, answered, asked, operator_for
-from dcao_client.spectrum.batches import count_examples, parts, take, what_failed
-from dcao_client.spectrum.choose import Choice, UnavailableError, keep_graph
-from dcao_client.spectrum.critical import critical_along_gradient
-from dcao_client.spectrum.distributed import Ranks, RanksLostError
-from dcao_client.spectrum.double_backward import DoubleBackward
-from dcao_client.spectrum.fingerprint import fingerprint, matrix_of
-from dcao_client.spectrum.generators import own_generators
-from dcao_client.spectrum.isolation import is_lazy, isolated, moved, trainable, unwrap
 from dcao_client.spectrum.measure import Question, critical, measure, track
 from dcao_client.spectrum.operators import Curvature
-from dcao_client.spectrum.precondition import rule
-from dcao_client.spectrum.problem import Alone, Collective, Loss, Problem, total_examples
 from dcao_client.spectrum.result import Spectrum
 from dcao_client.spectrum.settings import ProbeSettings
-from dcao_client.spectrum.sharded import is_sharded, local
 from dcao_client.spectrum.sharpness import sharpness
 from dcao_client.spectrum.solve import kept
+from dcao_client.spectrum.torch.along import Along, of_moved
+from dcao_client.spectrum.torch.ask import Ask, answered, asked, operator_for
+from dcao_client.spectrum.torch.batches import count_examples, parts, take, what_failed
+from dcao_client.spectrum.torch.choose import Choice, UnavailableError, keep_graph
+from dcao_client.spectrum.torch.critical import critical_along_gradient
+from dcao_client.spectrum.torch.distributed import Ranks, RanksLostError
+from dcao_client.spectrum.torch.double_backward import DoubleBackward
+from dcao_client.spectrum.torch.fingerprint import fingerprint, matrix_of
+from dcao_client.spectrum.torch.generators import own_generators
+from dcao_client.spectrum.torch.isolation import is_lazy, isolated, moved, trainable, unwrap
+from dcao_client.spectrum.torch.precondition import rule
+from dcao_client.spectrum.torch.problem import Alone, Collective, Loss, Problem, total_examples
+from dcao_client.spectrum.torch.sharded import is_sharded, local
 from dcao_client.spectrum.vectors import Layout
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from dcao_client.spectrum.isolation import freeze_randomness
+from dcao_client.spectrum.torch.isolation import freeze_randomness
 from dcao_client.spectrum.vectors import Layout
 
 Loss = Callable[[nn.Module, Any], Tensor]

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dcao_client.spectrum.finite_difference import STEP
-from dcao_client.spectrum.kinks import FrozenKinks
-from dcao_client.spectrum.problem import Collective, Problem
+from dcao_client.spectrum.torch.finite_difference import STEP
+from dcao_client.spectrum.torch.kinks import FrozenKinks
+from dcao_client.spectrum.torch.problem import Collective, Problem
 from dcao_client.spectrum.vectors import Space
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dcao_client.spectrum.isolation import moved
+from dcao_client.spectrum.torch.isolation import moved
 from dcao_client.spectrum.vectors import Layout, real_view
 
 

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dcao_client.spectrum.problem import Problem
 from dcao_client.spectrum.ritz import FLOORS
+from dcao_client.spectrum.torch.problem import Problem
 from dcao_client.spectrum.vectors import Space
 
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dcao_client.spectrum.problem import Problem
 from dcao_client.spectrum.ritz import FLOORS
+from dcao_client.spectrum.torch.problem import Problem
 from dcao_client.spectrum.vectors import Space
 
 

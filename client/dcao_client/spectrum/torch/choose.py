@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from dcao_client.spectrum.double_backward import DoubleBackward
-from dcao_client.spectrum.finite_difference import STEP, FiniteDifference
-from dcao_client.spectrum.gauss_newton import GaussNewton
-from dcao_client.spectrum.kinks import KinksMovedError
-from dcao_client.spectrum.onednn import faster
 from dcao_client.spectrum.operators import Curvature
-from dcao_client.spectrum.problem import Problem
 from dcao_client.spectrum.settings import MatvecKind, ProbeSettings
+from dcao_client.spectrum.torch.double_backward import DoubleBackward
+from dcao_client.spectrum.torch.finite_difference import STEP, FiniteDifference
+from dcao_client.spectrum.torch.gauss_newton import GaussNewton
+from dcao_client.spectrum.torch.kinks import KinksMovedError
+from dcao_client.spectrum.torch.onednn import faster
+from dcao_client.spectrum.torch.problem import Problem
 from dcao_client.spectrum.vectors import norm
 
 # A one-sided difference may differ from double backward by this much along the gradient; the top eigenvalues are then

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from dcao_client.spectrum.sharded import local
+from dcao_client.spectrum.torch.sharded import local
 from dcao_client.spectrum.vectors import Layout, real_view
 
 State = dict[str, Any]

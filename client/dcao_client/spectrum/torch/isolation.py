@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from dcao_client.spectrum.generators import own_restored, seed_own
+from dcao_client.spectrum.torch.generators import own_restored, seed_own
 
 
 def unwrap(model: nn.Module) -> nn.Module:
