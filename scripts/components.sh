@@ -11,6 +11,8 @@ need promtool prometheus prometheus
 need chromium chromium chromium
 need openssl openssl openssl
 need haproxy haproxy haproxy
+need node nodejs node
+need tsc node-typescript typescript # no npm registry is needed
 need docker-compose docker-compose docker-compose # for `config`; no engine is needed
 [ -e /usr/share/datasets/fashion-mnist ] || [ "$(uname)" = Darwin ] || missing="$missing dataset-fashion-mnist=-"
 [ -n "$missing" ] || exit 0

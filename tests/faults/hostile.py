@@ -47,6 +47,9 @@ class Grammar:
         run = path.split("/")[5].partition(":")[0] if path.count("/") >= 5 else "r"
         given = json.loads(body) if body else {}
         steps = self.steps.setdefault(run, set())
+        if path.endswith("/decide"):
+            seen = Observation.model_validate(given["observation"])
+            return bind(RunSpec.model_validate(given["spec"])).decide_from_token(seen).wire()
         if method == "PUT":
             spec = RunSpec.model_validate(given)
             self.specs[run] = bind(spec)
