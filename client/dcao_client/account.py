@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from dcao_client.backlog import Backlog
 from dcao_client.journal import Journal
 from dcao_client.once import Once
+from dcao_proto import Decision, Observation, RunSpec
+
+STALLED = 2.0**-20  # of the rate that the user, or the way come, asks for; training goes nowhere below
 
 
 @dataclass
@@ -30,3 +33,21 @@ def say_what_is_left(once: Once, backlog: Backlog, journal: Journal, apart: Jour
         once.always(logging.WARNING, "%d decisions were dropped", backlog.dropped)
     if apart.path is not None:
         once.always(logging.WARNING, "decisions that the controller refused are in %s", apart.path)
+
+
+def say_if_it_stands_still(once: Once, spec: RunSpec, observation: Observation, decision: Decision) -> None:
+    """A run whose rate is held to next to nothing is told so: it looks like one that has converged."""
+    path, wanted = observation.path, (observation.base or spec.base).lr
+    if path is not None and path.gradients > 0:
+        wanted = path.shape * path.distance / path.gradients
+        wanted = wanted if path.most is None else min(wanted, path.most)
+    if decision.lr < STALLED * wanted:
+        once.warn(
+            "stands still",
+            "the learning rate is held at %.3g where %.3g is asked for, so training stands still (curvature %s, "
+            "reasons: %s); look at the loss that is measured, or set trust='watch' to change nothing",
+            decision.lr,
+            wanted,
+            "not measured" if observation.rho is None else f"{observation.rho:.3g}",
+            ", ".join(decision.reasons) or "none",
+        )

@@ -49,11 +49,17 @@ class Dialogue:
         _check_attempt(attempt)
         return attempt
 
-    def ask(self, spec: RunSpec, observation: Observation) -> tuple[Decision, int | None]:
-        """The decision, and the newest step that the store still had, if it lost some."""
+    def ask(self, spec: RunSpec, observation: Observation, law: Decision | None) -> tuple[Decision, int | None]:
+        """The decision, and the newest step that the store still had, if it lost some.
+
+        Args:
+            spec: the run's.
+            observation: of one step.
+            law: what the law gives here for it, if it gives anything; see `judge`.
+        """
         reply = self._transport.send("POST", self._path(DECISIONS), observation.wire_json(), timeout=TIMEOUT)
         decision = _read(Decision, reply.body)
-        fault = judge(spec, observation, decision)
+        fault = judge(spec, observation, decision, law)
         if fault is not None:
             raise AnswerError(
                 f"decision:{fault.partition(':')[0]}", f"the decision is none that this run allows; {fault}"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from dcao_client.backlog import CHUNK, Backlog, deliver
 from dcao_client.dialogue import Dialogue
-from dcao_client.errors import RefusedError
+from dcao_client.errors import AnswerError, RefusedError
 from dcao_client.lineage import Lineage
 from dcao_client.once import Once
 from dcao_proto import Decision, JournalEntry, Observation, Run
@@ -72,7 +72,8 @@ class Handover:
             self._register()
         with self._lock:
             asked = observation.model_copy(update={"attempt": self._lineage.attempt})
-        decision, healed_after = self._dialogue.ask(self._lineage.bound.spec, asked)
+            law = self._lineage.law(asked)
+        decision, healed_after = self._dialogue.ask(self._lineage.bound.spec, asked, law)
         if healed_after is not None:
             self._recover(healed_after, before=observation.step)
         if not self._lineage.readable(decision):
@@ -82,6 +83,8 @@ class Handover:
                 "used, and without it this client goes on from the last state that it could read",
             )
             decision = decision.model_copy(update={"state": None})
+        elif law is not None and (fault := self._lineage.leads_astray(asked, law, decision)) is not None:
+            raise AnswerError("decision:state", f"from its state the law here would go where it never goes; {fault}")
         elif decision.policy != self._lineage.bound.policy.label:
             self._once.warn(
                 "policy",

@@ -1,5 +1,6 @@
 """Where a run stands: attempt, state token, version, and the decisions of late that the controller may have lost."""
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ from dcao_proto.observation import MAX_TOKEN_LENGTH
 from dcao_proto.policy import BoundPolicy, InvalidTokenError, PolicyState
 from dcao_proto.policy.compose import compose
 from dcao_proto.policy.draft import Draft
+from dcao_proto.reach import beyond, reach_of
 
 # A replica of the store that takes over may lack the last second or so of acknowledged writes. At one decision every
 # few seconds 256 cover a quarter of an hour.
@@ -28,6 +30,7 @@ class Lineage:
     token: str = ""
     version: int = 0
     last: Decision | None = None
+    own: PolicyState = field(default_factory=PolicyState)  # what the law alone has come to, whatever was answered
     ring: dict[tuple[int, int], JournalEntry] = field(default_factory=dict)  # by attempt and step, the newest `RING`
     recent: dict[int, Decision] = field(default_factory=dict)  # by step, the newest `RECENT` of this attempt
 
@@ -44,6 +47,8 @@ class Lineage:
         """Takes a decision as the newest of the run. Its token is one that can be read, or none."""
         if decision.state is not None:
             self.token, self.version = decision.state, decision.version
+        with contextlib.suppress(Exception):  # a plug-in's; it leaves what it had come to
+            self.own = self.bound.advance(observation, self.own, 0)[1]
         self.last = decision
         self.recent[decision.step] = decision
         if len(self.recent) > RECENT:
@@ -63,6 +68,28 @@ class Lineage:
         except InvalidTokenError:
             return False
         return True
+
+    def law(self, observation: Observation) -> Decision | None:
+        """What the law gives for an observation after those of this client; no answer has a part in it. None if it
+        gives nothing: it is a plug-in's and raised."""
+        try:
+            return self.bound.decide(observation, self.own, 0)
+        except Exception:  # noqa: BLE001
+            return None
+
+    def leads_astray(self, observation: Observation, law: Decision, decision: Decision) -> str | None:
+        """Whether the law, from a decision's state, would go further from its way than any answer may: how, or None.
+
+        One more step on the same observation at most doubles the distance.
+        """
+        if decision.state is None:
+            return None
+        spec = self.bound.spec
+        try:
+            then = self.bound.decide(observation, self.bound.state_of(decision.state), 0)
+        except Exception as error:  # noqa: BLE001  (see law)
+            return f"expected a decision, got {type(error).__name__}"
+        return beyond(spec, law, then, reach_of(spec) ** 2)
 
     def decide(self, observation: Observation) -> Decision:
         """The decision, made here. A step that was decided keeps its decision, as it would with the controller."""
@@ -107,7 +134,7 @@ class Lineage:
             DcaoError: the checkpoint belongs to a run with another specification.
         """
         try:
-            self.bound.state_of(state["token"])
+            self.own = self.bound.state_of(state["token"])
         except ValueError as error:
             raise DcaoError(f"the checkpoint does not fit this session: {error}") from error
         self.token, self.version = state["token"], state["version"]

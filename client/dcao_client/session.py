@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from dcao_client.account import SessionStats, say_what_is_left
+from dcao_client.account import SessionStats, say_if_it_stands_still, say_what_is_left
 from dcao_client.backlog import Backlog
 from dcao_client.courier import Courier
 from dcao_client.dialogue import Dialogue
@@ -144,6 +144,7 @@ class Session(RunContext):
         self.stats.decisions += 1
         self.stats.waited += waited
         self.stats.longest_wait = max(self.stats.longest_wait, waited)
+        say_if_it_stands_still(self._once, self.spec, observation, decision)
         return decision
 
     def _decide(self, observation: Observation) -> Decision:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from dcao_proto.decision import Decision
 from dcao_proto.hyperparameters import Hyperparameters
 from dcao_proto.observation import Observation
+from dcao_proto.reach import beyond, reach_of
 from dcao_proto.run import RunSpec
 
 TOLERANCE = 1e-9  # relative; base × multiplier is one rounding, a capped momentum three
@@ -26,6 +27,7 @@ class Question(NamedTuple):
 
     spec: RunSpec
     observation: Observation
+    law: Decision | None = None  # what the law gives here
 
     @property
     def base(self) -> Hyperparameters:
@@ -41,7 +43,7 @@ class Question(NamedTuple):
 Check = Callable[[Question, Decision], str | None]
 
 
-def judge(spec: RunSpec, observation: Observation, decision: Decision) -> str | None:
+def judge(spec: RunSpec, observation: Observation, decision: Decision, law: Decision | None = None) -> str | None:
     """What is wrong with an answer to an observation, or None if the run allows it.
 
     The state token is not looked at: it is opaque here, and `BoundPolicy.state_of` reads it.
@@ -50,6 +52,8 @@ def judge(spec: RunSpec, observation: Observation, decision: Decision) -> str | 
         spec: the run's.
         observation: what was asked, with the attempt under which it was asked.
         decision: the answer.
+        law: what the run's law gives here for that observation; where the bounds leave the rate open, an answer must
+            be within reach of it (`reach.py`).
 
     Returns:
         A sentence: what was expected and what was got. Its beginning, up to the colon, names the kind of fault.
@@ -65,7 +69,7 @@ def judge(spec: RunSpec, observation: Observation, decision: Decision) -> str | 
         >>> judge(spec, seen, decision.model_copy(update={"lr": 1000.0}))
         'lr: expected base × multiplier = 0.1, got 1000.0'
     """
-    question = Question(spec, observation)
+    question = Question(spec, observation, law)
     return next((fault for check in CHECKS if (fault := check(question, decision)) is not None), None)
 
 
@@ -110,10 +114,12 @@ def _multipliers(question: Question, decision: Decision) -> str | None:
 
 
 def _ceiling(question: Question, decision: Decision) -> str | None:
-    """A ceiling only lowers, and never below what the bounds let the factor do."""
+    """A ceiling only lowers, and never below what the bounds let the factor do; a run that is watched has none."""
     least = question.base.lr * question.spec.bounds.lr[0]
     if decision.ceiling is None:
         return None
+    if question.spec.trust == "watch":
+        return "ceiling: expected none, for trust watch changes nothing, got one"
     if not least * (1 - TOLERANCE) <= decision.ceiling <= MAX_LR:
         return f"ceiling: expected it within [{least}, {MAX_LR:g}], got {decision.ceiling}"
     return None
@@ -164,6 +170,12 @@ def _words(question: Question, decision: Decision) -> str | None:
     return None
 
 
+def _reach(question: Question, decision: Decision) -> str | None:
+    """Near what the law gives here, where the bounds alone would allow anything."""
+    law, spec = question.law, question.spec
+    return None if law is None else beyond(spec, law, decision, reach_of(spec))
+
+
 CHECKS: tuple[Check, ...] = (
-    _place, _policy, _finite, _multipliers, _ceiling, _values, _momentum, _next_probe, _words,
+    _place, _policy, _finite, _multipliers, _ceiling, _values, _momentum, _next_probe, _words, _reach,
 )  # fmt: skip

@@ -17,14 +17,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from dcao_proto import Observation, RunSpec
-from dcao_proto.policy import BoundPolicy, bind
+from dcao_proto.policy import BoundPolicy, PolicyState, bind
 from dcao_proto.policy.registry import bind_token
+from dcao_proto.policy.token import join
 
 Body = bytes
 RIGHT = {True: 0.34, False: 0.8}  # share of right answers, about decisions and about the rest
 NUMBERS: tuple[str, ...] = (
     "0", "-1", "1e4", "1e300", "-1e300", "1e-300", "1e400", "NaN", "Infinity", "-Infinity", "true", "null", '"0.1"',
     "[]", "{}", "0.99999999", "1e18", "9" * 5000, "2.0000001", "0.4999999", "1.0", "-0.0",
+    "5e-324", "1e-12", "0.01",
 )  # fmt: skip
 NUMERIC = ("lr", "momentum", "weight_decay", "edge_ratio", "ceiling", "next_probe_in", "step", "attempt", "version")
 SLUGS = (
@@ -75,7 +77,8 @@ class Grammar:
         """One to three fields of the right answer replaced by what they should not be."""
         texts = {name: json.dumps(value) for name, value in answer.items()}
         for _ in range(self.random.randint(1, 3)):
-            self.random.choice((self._number, self._factor, self._state, self._shape))(texts, answer)
+            kinds = (self._number, self._factor, self._ceiling, self._state, self._poison, self._shape)
+            self.random.choice(kinds)(texts, answer)
         return ("{" + ",".join(f'"{name}":{text}' for name, text in texts.items()) + "}").encode("utf-8", "replace")
 
     def _number(self, texts: dict[str, str], answer: dict[str, Any]) -> None:
@@ -85,8 +88,28 @@ class Grammar:
         name, text = self.random.choice(("lr", "momentum", "weight_decay")), self.random.choice(NUMBERS)
         factors = {"lr": "1.0", "momentum": "1.0", "weight_decay": "1.0"} | {name: text}
         texts["multipliers"] = "{" + ",".join(f'"{key}":{value}' for key, value in factors.items()) + "}"
-        with contextlib.suppress(ValueError, KeyError, TypeError):  # consistent, and still not allowed
-            texts[name] = repr(float(text) * float(answer[name]))
+        with contextlib.suppress(ValueError, KeyError, TypeError, ZeroDivisionError):  # consistent, and not allowed
+            texts[name] = repr(float(text) * float(answer[name]) / float(answer["multipliers"][name]))
+
+    def _ceiling(self, texts: dict[str, str], answer: dict[str, Any]) -> None:
+        text = self.random.choice(NUMBERS)
+        texts["ceiling"] = text
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            texts["lr"] = repr(min(float(text), float(answer["lr"])))
+
+    def _poison(self, texts: dict[str, str], answer: dict[str, Any]) -> None:
+        """A state that can be read, and from which the law would go somewhere else."""
+        with contextlib.suppress(KeyError):
+            bound = bind_token(answer["state"])
+            state = bound.state_of(answer["state"])
+            changed: dict[str, Any] = self.random.choice(
+                (
+                    {"sharpness": 1e200}, {"sharpness": 5e-324}, {"retreat": 2.0**-20}, {"retreat": 1e-300},
+                    {"diverged": 10**9}, {"factors": {"lr": 0.0}}, {"log_rho": 700.0}, {"rho_ref": 1e-300},
+                )
+            )  # fmt: skip
+            poisoned = PolicyState.model_construct(**{**state.__dict__, **changed})
+            texts["state"] = json.dumps(join(bound.spec_segment, poisoned))
 
     def _state(self, texts: dict[str, str], answer: dict[str, Any]) -> None:
         token = str(answer.get("state", "dcao1.a.b.00000000"))
@@ -104,7 +127,7 @@ class Grammar:
             (
                 ("unknown", "[[],{}]"), ("reasons", '["a b"]'), ("reasons", json.dumps(["clamped:lr"] * 900)),
                 ("reasons", "[" + ",".join("1" * 4000) + "]"), ("regime", '"splendid"'), ("regime", '"pending"'),
-                ("action", '"explode"'), ("policy", '"other@1"'), ("policy", json.dumps("default@1" * 900)),
+                ("action", '"explode"'), ("action", '"rollback"'), ("policy", '"other@1"'), ("policy", json.dumps("default@1" * 900)),
                 ("groups", '[{"name":"g","multiplier":1e9}]'), ("groups", '[{"name":"0","multiplier":0}]'),
                 ("groups", '[{"name":"g"},7]'), ("replayed", '"yes"'), ("persisted", "null"), ("spec", "{}"),
                 ("run", '"another"'), ("stored", "0"), ("fenced", "3"), ("deviating", "[" + "1," * 4000 + "1]"),

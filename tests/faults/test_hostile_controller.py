@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -163,19 +164,28 @@ def test_a_session_goes_on_whatever_answers(hostile: HostileController, size: Si
     assert peak - started <= MEMORY
 
 
+# How a run is attached, and between which rates it must stay: `guard` below what the user set, `auto` below a rate at which
+# this network would be lost; neither at a rate that is none.
+ATTACHED: list[tuple[dict[str, Any], tuple[float, float]]] = [
+    ({"bounds": Bounds()}, (0.05, 0.2)),
+    ({"trust": "guard"}, (1e-6, 0.1)),
+    ({"trust": "auto"}, (1e-6, 100.0)),
+]
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_training_goes_on_whatever_answers(hostile: HostileController, size: Size, tmp_path: Path) -> None:
-    """A small network under `attach`: finite weights, and every update within the bounds of the base."""
+    """Small networks under `attach`, until so many answers were given: finite weights, every update within bounds."""
     peak = started = 0.0
-    wanted = size.answers // 10
     for number in itertools.count():
+        options, rates = ATTACHED[number % len(ATTACHED)]
         torch.manual_seed(number)
         model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
         optimizer = torch.optim.SGD(model.parameters(), **BASE.wire())
         control = attach(
             model, optimizer, lambda net, batch: nn.functional.mse_loss(net(batch[0]), batch[1]), run=f"a{number}",
             url=hostile.url, deadline=DEADLINE, journal_dir=tmp_path, probe_interval=1, overhead=None,
-            probe=ProbeSettings(probe_batch=16), bounds=Bounds(),
+            probe=ProbeSettings(probe_batch=16), **options,
         )  # fmt: skip
         for _ in range(60):
             batch = torch.randn(16, 4), torch.randn(16, 1)
@@ -184,12 +194,13 @@ def test_training_goes_on_whatever_answers(hostile: HostileController, size: Siz
             nn.functional.mse_loss(model(batch[0]), batch[1]).backward()
             optimizer.step()
             applied = control.applied
-            assert 0.05 * (1 - 1e-8) <= applied.lr <= 0.2 * (1 + 1e-8)
+            assert rates[0] * (1 - 1e-8) <= applied.lr <= rates[1] * (1 + 1e-8)
             assert 0.45 * (1 - 1e-8) <= applied.momentum <= 0.99 * (1 + 1e-8)
             peak = max(peak, resident())
             started = started or peak
         assert all(p.isfinite().all() for p in model.parameters())
         control.finish()
-        if hostile.count >= wanted:
+        if (count := hostile.count) >= size.answers:
             break
+    print(f"{count} answers, {60 * (number + 1)} updates; memory +{peak - started:.0f} MiB")
     assert peak - started <= MEMORY

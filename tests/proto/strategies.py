@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from dcao_proto import Bounds, Hyperparameters, Multipliers, Observation, Path, PolicyChoice, ProbeReport, RunSpec
 from dcao_proto.policy import PolicyState
 from dcao_proto.policy.presets import BUILT_IN
-from dcao_proto.policy.state import Statistics
+from dcao_proto.policy.state import LEAST_RETREAT, Statistics
 
 OPTIMIZERS = [
     "schedule_free_sgd",
@@ -113,7 +113,7 @@ states = st.builds(
     diverged=st.integers(0, 5),
     at_bound=st.integers(0, 20),
     sharpness=st.none() | positive,
-    retreat=st.floats(0, 1, exclude_min=True),
+    retreat=st.floats(LEAST_RETREAT, 1),
     loss=statistics,
     rho=statistics,
 )

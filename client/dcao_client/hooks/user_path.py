@@ -20,6 +20,9 @@ from dcao_proto import Path
 # Momentum answers a rate over 1/(1−β) steps, so the rate grows by no more than e in that time. Measured on a post-LN
 # language model under AdamW, β₁ = 0.9: 1.1 a step 1.89, 1.05 1.98, 1.2 and beyond lost (docs/policies.md).
 LEAST_GROWTH = 0.05
+# A rate below this share of r/√G moves nothing; growing from there takes 145 steps at β = 0.9, from a rate of 1e-300
+# it would take 7,000.
+LEAST_LEVEL = 2.0**-20
 
 
 class UserPath:
@@ -70,7 +73,7 @@ class UserPath:
         Args:
             share: the rate in use over the one that was pushed for, in (0, 1]: growth goes on from what was used.
         """
-        self.level *= share
+        self.level = max(self.level * share, LEAST_LEVEL * self.meter.level) if share > 0 else 0.0
         self.meter.came(self.meter.flat(self._parameters(), lasting="weights"), self._metric)
         self._metric = None
 

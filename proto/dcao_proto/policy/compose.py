@@ -72,5 +72,10 @@ def compose(
 
 
 def _ceiling(spec: RunSpec, base_lr: float, wanted: float | None) -> float | None:
-    """The ceiling, not below what the bounds let the factor do now, and representable where a learning rate is."""
-    return None if wanted is None else min(max(wanted, base_lr * spec.bounds.lr[0]), MAX_LR)
+    """The ceiling, not below what the bounds let the factor do now, and representable where a learning rate is.
+
+    None for a run that is watched: its base may rise before the next decision.
+    """
+    if wanted is None or spec.trust == "watch":
+        return None
+    return min(max(wanted, base_lr * spec.bounds.lr[0]), MAX_LR)

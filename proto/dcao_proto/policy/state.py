@@ -5,6 +5,7 @@ from pydantic import Field
 from dcao_proto.hyperparameters import Multipliers
 from dcao_proto.message import Count, Message, NonNegative, Real, ShortText
 
+LEAST_RETREAT = 2.0**-20  # twenty divergences; a rate a million times lower is not what was wrong
 WINDOW = 9  # log ρ kept for the outlier test: Hampel's filter with half-width 4
 
 
@@ -34,7 +35,9 @@ class PolicyState(Message):
     sharpness: float | None = Field(
         default=None, gt=0, description="λ₁ that the ceiling stands on: follows ρ at once upwards, half-way downwards."
     )
-    retreat: float = Field(default=1.0, gt=0, le=1, description="Factor on push and ceiling after divergences.")
+    retreat: float = Field(
+        default=1.0, ge=LEAST_RETREAT, le=1, description="Factor on push and ceiling after divergences."
+    )
     factors: Multipliers = Field(default_factory=Multipliers, description="f, g, h in force.")
     diverged: Count = Field(default=0, description="Diverged observations in a row.")
     at_bound: Count = Field(default=0, description="Decisions in a row with f at a bound.")

@@ -22,7 +22,7 @@ from dcao_proto.policy.path import (
 )
 from dcao_proto.policy.registry import Policy
 from dcao_proto.policy.smoothing import remember
-from dcao_proto.policy.state import PolicyState
+from dcao_proto.policy.state import LEAST_RETREAT, PolicyState
 from dcao_proto.run import RunSpec
 
 
@@ -82,7 +82,7 @@ def _diverged(draft: Draft, state: PolicyState, params: PathParameters) -> dict[
     draft.reasons.append("backoff:diverged")
     draft.regime = "diverged"
     draft.action = "stop" if diverged >= params.stop_after else "rollback"
-    return {"diverged": diverged, "retreat": max(state.retreat / 2, 2.0**-20)}
+    return {"diverged": diverged, "retreat": max(state.retreat / 2, LEAST_RETREAT)}
 
 
 DEFAULT = Policy("default", 2, PathParameters, _decide, "The path pushes, curvature holds.", follows_path=True)
