@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from dcao_proto import Observation, RunSpec
+from dcao_proto import Multipliers, Observation, RunSpec
 from dcao_proto.policy import BoundPolicy, PolicyState, bind
 from dcao_proto.policy.registry import bind_token
 from dcao_proto.policy.token import join
@@ -105,7 +105,7 @@ class Grammar:
             changed: dict[str, Any] = self.random.choice(
                 (
                     {"sharpness": 1e200}, {"sharpness": 5e-324}, {"retreat": 2.0**-20}, {"retreat": 1e-300},
-                    {"diverged": 10**9}, {"factors": {"lr": 0.0}}, {"log_rho": 700.0}, {"rho_ref": 1e-300},
+                    {"diverged": 10**9}, {"factors": Multipliers(lr=0.0)}, {"log_rho": 700.0}, {"rho_ref": 1e-300},
                 )
             )  # fmt: skip
             poisoned = PolicyState.model_construct(**{**state.__dict__, **changed})
@@ -127,7 +127,8 @@ class Grammar:
             (
                 ("unknown", "[[],{}]"), ("reasons", '["a b"]'), ("reasons", json.dumps(["clamped:lr"] * 900)),
                 ("reasons", "[" + ",".join("1" * 4000) + "]"), ("regime", '"splendid"'), ("regime", '"pending"'),
-                ("action", '"explode"'), ("action", '"rollback"'), ("policy", '"other@1"'), ("policy", json.dumps("default@1" * 900)),
+                ("action", '"explode"'), ("action", '"rollback"'), ("policy", '"other@1"'),
+                ("policy", json.dumps("default@1" * 900)),
                 ("groups", '[{"name":"g","multiplier":1e9}]'), ("groups", '[{"name":"0","multiplier":0}]'),
                 ("groups", '[{"name":"g"},7]'), ("replayed", '"yes"'), ("persisted", "null"), ("spec", "{}"),
                 ("run", '"another"'), ("stored", "0"), ("fenced", "3"), ("deviating", "[" + "1," * 4000 + "1]"),

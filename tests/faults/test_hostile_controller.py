@@ -164,8 +164,8 @@ def test_a_session_goes_on_whatever_answers(hostile: HostileController, size: Si
     assert peak - started <= MEMORY
 
 
-# How a run is attached, and between which rates it must stay: `guard` below what the user set, `auto` below a rate at which
-# this network would be lost; neither at a rate that is none.
+# How a run is attached, and between which rates it must stay: `guard` below what the user set, `auto` below a rate at
+# which this network would be lost; neither at a rate that is none.
 ATTACHED: list[tuple[dict[str, Any], tuple[float, float]]] = [
     ({"bounds": Bounds()}, (0.05, 0.2)),
     ({"trust": "guard"}, (1e-6, 0.1)),

@@ -217,28 +217,31 @@ def test_a_black_hole_costs_the_deadline_once_in_a_while(package):
     assert said[-1]["waiting"] == 6
 
 
-def allowed_here(seen: Observation, body: bytes) -> Decision | None:
+def allowed_here(spec: RunSpec, seen: Observation, body: bytes) -> Decision | None:
     """What the Python client makes of an answer."""
+    law = bind(spec).decide(seen, PolicyState(), 0)
     try:
         decision = read_answer(Decision, body)
     except UnreadableAnswerError:
         return None
-    allowed = judge(SPEC, seen, decision) is None and Lineage(bind(SPEC)).readable(decision)
+    allowed = judge(spec, seen, decision, law) is None and Lineage(bind(spec)).readable(decision)
     return decision if allowed else None
 
 
-def test_what_it_believes_the_run_allows(package, tmp_path):
+@pytest.mark.parametrize("trust", [None, "guard"])
+def test_what_it_believes_the_run_allows(package, tmp_path, trust):
     """Of 2,000 answers, most with one to three wrong fields: what it takes from one is a decision that Python allows,
     and the one that Python takes if it takes any. It is hardly stricter (a number in quotes is none)."""
     grammar, seen = Grammar(7), observations(3)[2].model_copy(update={"attempt": 1})
-    right = bind(SPEC).decide(seen, PolicyState(), 0).wire()
+    spec = RunSpec.model_validate({"optimizer": "sgd", "base": SPEC.base, "trust": trust}) if trust else SPEC
+    right = bind(spec).decide(seen, PolicyState(), 0).wire()
     answers = [json.dumps(right).encode(), *(grammar.wrong_values(right) for _ in range(2000))]
-    lines = [json.dumps({"spec": SPEC.wire(), "asked": seen.wire()}), *(b64encode(a).decode() for a in answers)]
+    lines = [json.dumps({"spec": spec.wire(), "asked": seen.wire()}), *(b64encode(a).decode() for a in answers)]
     (tmp_path / "answers").write_text("\n".join(lines))
     there = run("node", HERE / "judge.mjs", package / "dist", tmp_path / "answers").splitlines()
-    here = [allowed_here(seen, body) for body in answers]
+    here = [allowed_here(spec, seen, body) for body in answers]
     for made, known, body in zip(there, here, answers, strict=True):
-        taken = None if made == "null" else allowed_here(seen, made.encode())
+        taken = None if made == "null" else allowed_here(spec, seen, made.encode())
         assert made == "null" or taken is not None, body[:2000]
         assert taken is None or known is None or taken == known, body[:2000]
     believed = sum(made != "null" for made in there)

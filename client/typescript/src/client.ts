@@ -1,6 +1,6 @@
 // Asks the controller within a deadline, judges what comes, and decides by itself when nothing comes that counts.
 
-import { believed } from "./judge.js";
+import { believed, near, REACH } from "./judge.js";
 import { decide, knows } from "./law.js";
 import { complete, type Decision, type FullSpec, type Observation, type Run, type Spec } from "./messages.js";
 import { readToken, START, writeToken } from "./state.js";
@@ -28,6 +28,7 @@ export class Client {
   private readonly firstPause: number;
   private readonly said = new Set<string>();
   private state = START;
+  private own = START; // what the law alone has come to, whatever was answered
   private token: string | null = null; // `state`, as it travels
   private version = 0;
   private attempt = 1;
@@ -61,11 +62,14 @@ export class Client {
     const echoed = this.token === null ? {} : { state: this.token, version: this.version };
     const asked: Observation = { ...seen, attempt: this.attempt, ...echoed };
     let [decision, state] = decide(this.spec, asked, this.state, this.version);
+    const [law, own] = decide(this.spec, asked, this.own, 0);
+    this.own = own;
     try {
       if (online) {
-        const answer = believed(this.spec, asked, await this.send("POST", "/decisions", asked, end - now()));
+        const answer = believed(this.spec, asked, await this.send("POST", "/decisions", asked, end - now()), law);
         const read = answer.state === undefined ? state : readToken(answer.state, this.spec);
-        if (read === null) throw new Error("expected a state of this run");
+        if (read === null || !near(this.spec, law, decide(this.spec, asked, read, 0)[0], REACH ** 2))
+          throw new Error("expected a state of this run, near the law's");
         [decision, state, this.pause] = [answer, read, this.firstPause];
       }
     } catch (error) {
@@ -136,7 +140,8 @@ export class Client {
     this.segment = token!.split(".")[1]!;
     for (const { observation, decision } of this.waiting) observation.attempt = decision.attempt = this.attempt;
     const state = goesOn && this.last === null ? readToken(from.state, this.spec) : null;
-    if (state !== null && Number.isSafeInteger(from.version)) [this.state, this.version] = [state, from.version];
+    if (state !== null && Number.isSafeInteger(from.version))
+      [this.state, this.own, this.version] = [state, state, from.version];
     this.token = writeToken(this.segment, this.state);
   }
 

@@ -42,7 +42,7 @@ export function compose(
     reasons.push("effective-lr", ...(f === wanted ? [] : ["clamped:lr"]));
   }
   const h = clamp(draft.factors.weight_decay, bounds.weight_decay);
-  const ceiling = draft.ceiling === undefined ? null : Math.min(Math.max(draft.ceiling, base.lr * bounds.lr[0]), 1e6);
+  const ceiling = draft.ceiling === undefined || spec.trust === "watch" ? null : Math.min(Math.max(draft.ceiling, base.lr * bounds.lr[0]), 1e6);
   const limited = ceiling !== null && base.lr * f > ceiling, lr = limited ? ceiling : base.lr * f;
   if (limited) reasons.push("ceiling:lr");
   const ratio = edgeRatio(optimizer, lr, beta.value, seen.rho);

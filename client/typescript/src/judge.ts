@@ -15,8 +15,24 @@ const same = (x: number, y: number) =>
 const names = ["lr", "momentum", "weight_decay"] as const;
 const isObject = (x: unknown): x is Record<string, unknown> => typeof x === "object" && x !== null;
 
+/** What an answer may lie from what the law gives here, as a factor, where the bounds leave the rate open. */
+export const REACH = 16;
+
+/** Whether a decision is near what the law gives here: bounds of (0, 16) alone would allow a rate of nothing. */
+export function near({ bounds: { lr: [low, high] } }: FullSpec, law: Decision, got: Decision, reach = REACH): boolean {
+  if (high <= low * REACH) return true;
+  const close = (x: number, y: number) => inside(x, [y / reach, y * reach]);
+  const f = (d: Decision, name: string) =>
+    d.multipliers.lr * (d.groups?.find((g) => g.name === name)?.multiplier ?? 1);
+  const groups = [...(law.groups ?? []), ...(got.groups ?? [])].map((g) => g.name);
+  return close(got.multipliers.lr, law.multipliers.lr) && close(got.lr, law.lr) &&
+    groups.every((name) => close(f(got, name), f(law, name))) &&
+    (law.ceiling == null || close(got.ceiling ?? Infinity, law.ceiling)) &&
+    (law.action !== "continue" || got.action === "continue");
+}
+
 /** The decision in an answer; throws what was expected where it is none that the run allows. */
-export function believed(spec: FullSpec, asked: Observation, answer: unknown): Decision {
+export function believed(spec: FullSpec, asked: Observation, answer: unknown, law: Decision): Decision {
   const expect = (holds: boolean, what: string) => {
     if (!holds) throw new Error(`expected ${what}`);
   };
@@ -33,6 +49,7 @@ export function believed(spec: FullSpec, asked: Observation, answer: unknown): D
   expect(groups.every((g) => isObject(g) && typeof g.name === "string" && real(g.multiplier) &&
     inside(f.lr * g.multiplier, bounds.lr)), "groups within the bounds");
   expect(ceiling === null || inside(ceiling, [base.lr * bounds.lr[0], 1e6]), "a ceiling that only lowers");
+  expect(ceiling === null || spec.trust !== "watch", "no ceiling, for trust watch changes nothing");
   for (const name of names)
     expect(same(got[name], Math.min(base[name] * f[name], name === "lr" ? ceiling ?? Infinity : Infinity)),
       `${name} to be base × multiplier`);
@@ -44,6 +61,7 @@ export function believed(spec: FullSpec, asked: Observation, answer: unknown): D
   expect(["continue", "rollback", "stop"].includes(got.action), "an advice");
   expect(count(got.version), "a version");
   expect([got.replayed ?? false, got.persisted ?? false].every((x) => typeof x === "boolean"), "yes or no");
+  expect(near(spec, law, got), `a decision within a factor of ${REACH} of the law's`);
   const { lr, momentum, weight_decay, attempt, step, regime, reasons, next_probe_in, action, version } = got;
   return {
     attempt, step, lr, momentum, weight_decay, regime, reasons, next_probe_in, action, version, policy: got.policy,

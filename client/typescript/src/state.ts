@@ -46,7 +46,8 @@ const CHECKS: Record<keyof State, (x: unknown) => boolean> = {
   step: none(count), fingerprint: none((x) => typeof x === "string" && x.length <= 128),
   calibration: list(64, (x) => Array.isArray(x) && x.length === 2 && real(x[0]) && least0(x[1])),
   rho_ref: none(positive), gamma_ref: none(positive), lr_ref: none(least0), log_rho: none(real),
-  gamma: none(least0), window: list(9, real), outliers: count, sharpness: none(positive), retreat: above(0, 1),
+  gamma: none(least0), window: list(9, real), outliers: count, sharpness: none(positive),
+  retreat: (x) => real(x) && x >= 2 ** -20 && x <= 1,
   factors: parts({ lr: least0, momentum: least0, weight_decay: least0 }),
   diverged: count, at_bound: count, at_bound_total: count, loss: statistics, rho: statistics,
 };
