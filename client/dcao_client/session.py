@@ -28,7 +28,7 @@ from dcao_client.once import Once
 from dcao_client.run_context import RunContext
 from dcao_client.settings import ClientSettings
 from dcao_client.transport import open_transport
-from dcao_proto import Decision, JournalEntry, Observation, RunEnd, RunSpec
+from dcao_proto import Decision, Hyperparameters, JournalEntry, Observation, RunEnd, RunSpec
 from dcao_proto.paths import FAIL, FINISH
 from dcao_proto.policy import bind
 
@@ -249,32 +249,41 @@ class Session(RunContext):
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs so that a resumed run goes on exactly. Plain values, no tensors."""
         with self._lock:
-            return {"project": self.project, "run": self.run, **self._lineage.state_dict()}
+            base = self.spec.base.wire()
+            return {"project": self.project, "run": self.run, "base": base, **self._lineage.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from a checkpoint as a new attempt of the run, which fences off the attempt before it.
 
-        A session whose name was made up, and that has decided nothing yet, goes on as the checkpoint's run.
+        A session that has decided nothing yet takes the checkpoint's run where its own name was made up, and the base
+        that the run began with: a schedule has moved it since.
 
         Raises:
             DcaoError: the checkpoint is of another run or specification.
         """
-        if not self._named and self.last is None and state["project"] == self.project:
-            self._rename(state["run"])
-        if (state["project"], state["run"]) != (self.project, self.run):
+        fresh = self.last is None and state["project"] == self.project
+        run = state["run"] if fresh and not self._named else self.run
+        if (state["project"], state["run"]) != (self.project, run):
             raise DcaoError(
                 f"the checkpoint is of run {state['project']}/{state['run']}, this session is {self.project}/"
                 f"{self.run}; open the session with the checkpoint's names"
             )
+        if fresh:
+            self._become(run, state.get("base"))
         with self._lock:
             if self._courier is not None:
                 self._courier.restart()
             self._lineage.load_state_dict(state)
 
-    def _rename(self, run: str) -> None:
+    def _become(self, run: str, base: dict[str, Any] | None) -> None:
+        spec = self.spec if base is None else self.spec.model_copy(update={"base": Hyperparameters(**base)})
+        if (run, spec) == (self.run, self.spec):
+            return
         if self._courier is not None:
             self._courier.close(0.0)
-        self.run, self._named = run, True
+        self._named = self._named or run != self.run
+        self.run, self.spec, self._bound = run, spec, bind(spec)
+        self._lineage = Lineage(self._bound)
         self._open()
 
     def finish(self, reason: str | None = None, *, timeout: float = 2.0) -> bool:

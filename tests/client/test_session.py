@@ -254,6 +254,26 @@ def test_a_checkpoint_of_another_spec_is_refused(tmp_path):
         two.load_state_dict(one.state_dict())
 
 
+@pytest.mark.parametrize("away", [False, True])
+def test_a_run_resumed_in_the_middle_of_a_schedule_is_the_same_run(controller: Controller, tmp_path, away):
+    """Frameworks attach when the optimizer has been loaded: the schedule has moved its rate since the run began."""
+    run = f"scheduled-{away}"
+    seen = observations(6)
+    first = Session(SPEC, run=run, url=None if away else controller.url, journal_dir=tmp_path, deadline=10)
+    decisions = [first.decide(o) for o in seen[:4]]
+    later = SPEC.model_copy(update={"base": SPEC.base.model_copy(update={"lr": SPEC.base.lr / 3})})
+    second = Session(later, run=run, url=None if away else controller.url, journal_dir=tmp_path, deadline=10)
+    second.load_state_dict(first.state_dict())
+    assert second.spec == SPEC
+    again = second.decide(seen[4])
+    assert (second.attempt, again.version) == (2, decisions[-1].version + 1)
+    assert away or [r.attempt for r in history(controller.url, run)] == [1, 1, 1, 1, 2]
+    decided = Session(later, run=run, journal_dir=tmp_path)
+    decided.decide(seen[0])
+    with pytest.raises(DcaoError, match="another specification"):
+        decided.load_state_dict(first.state_dict())
+
+
 def test_a_deleted_run_is_declared_again_and_gets_back_what_the_client_has(controller: Controller, tmp_path):
     """The store lost the run: the client's ring fills the history again."""
     session = Session(SPEC, run="lost", url=controller.url, journal_dir=tmp_path, deadline=10)

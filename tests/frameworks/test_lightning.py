@@ -133,9 +133,9 @@ def test_the_rate_that_was_used_is_logged_beside_the_monitors(tmp_path):
     assert sum(bool(r["dcao/rho"]) for r in rows) == 16
 
 
-@pytest.mark.parametrize("kind", ["adamw", "dcao"])
+@pytest.mark.parametrize("kind", ["adamw", "dcao", "sgd"])
 def test_a_fit_resumed_by_ckpt_path_goes_on_exactly(tmp_path, kind):
-    """Weights and decisions bit for bit, from a checkpoint that Lightning wrote."""
+    """Weights and decisions bit for bit, from a checkpoint that Lightning wrote; under a schedule (sgd) too."""
     options = {} if kind == "dcao" else {"run": "r", "trust": "auto", "overhead": None, "probe_interval": 4}
 
     def fitted(*more: Callback, epochs: int, resume: str | None = None) -> tuple[Module, Attachment]:

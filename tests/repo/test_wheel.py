@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 # Each needs its framework, and is imported where that is: tests/frameworks.
-ADAPTERS = tuple(f"dcao_client.hooks.{name}" for name in ("accelerate", "lightning"))
+ADAPTERS = tuple(f"dcao_client.hooks.{name}" for name in ("accelerate", "lightning", "transformers"))
 PACKAGES = ["dcao_proto", "dcao_server", "dcao_client", "dcao_experiments"]
 
 

@@ -134,8 +134,8 @@ class Attachment(RunContext):
         """Every measurement and decision goes there too, at its optimizer step, from rank 0.
 
         Args:
-            targets: TensorBoard `SummaryWriter`s, the `mlflow` module, `wandb` runs, `aim.Run`s, Lightning loggers, or
-                `function(metrics, step)`.
+            targets: TensorBoard `SummaryWriter`s, the `mlflow` module, `wandb` runs, `aim.Run`s, Lightning loggers,
+                transformers `Trainer`s, or `function(metrics, step)`.
 
         Raises:
             TypeError: one is none of these.

@@ -50,12 +50,14 @@ def writer(target: Any) -> Write:
     """How to write numbers at a step into what a user already has.
 
     Args:
-        target: a TensorBoard `SummaryWriter`, the `mlflow` module, a `wandb` run, an `aim.Run`, a Lightning logger, or
-            `function(metrics, step)`.
+        target: a TensorBoard `SummaryWriter`, the `mlflow` module, a `wandb` run, an `aim.Run`, a Lightning logger, a
+            transformers `Trainer`, or `function(metrics, step)`.
 
     Raises:
         TypeError: it is none of these.
     """
+    if hasattr(target, "callback_handler"):  # a Trainer logs at its own step, which is ours while it trains
+        return lambda values, step: target.log(dict(values))
     if hasattr(target, "add_scalar"):
         return lambda values, step: [target.add_scalar(name, value, step) for name, value in values.items()]
     if hasattr(target, "log_metrics"):  # mlflow, and every Lightning logger
@@ -67,8 +69,8 @@ def writer(target: Any) -> Write:
     if callable(target):
         return lambda values, step: target(values, step)
     raise TypeError(
-        "expected a TensorBoard SummaryWriter, mlflow, a wandb run, an aim.Run, a Lightning logger or "
-        f"function(metrics, step), got {type(target).__name__}"
+        "expected a TensorBoard SummaryWriter, mlflow, a wandb run, an aim.Run, a Lightning logger, a Trainer "
+        f"or function(metrics, step), got {type(target).__name__}"
     )
 
 
