@@ -19,12 +19,13 @@ def wire_name(text: str) -> str:
         >>> wire_name("resnet50")
         'resnet50'
         >>> wire_name("team/exp-3")
-        'team-exp-3-ab90ca14'
+        'team-exp-3-542169799e5fb343'
     """
     if not 0 < len(text) <= LONGEST:
         raise SettingsError(f"expected a name of 1 to {LONGEST} characters, got {len(text)}; shorten it")
     if re.fullmatch(NAME_PATTERN, text):
         return text
-    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:48]
-    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:46]
+    # Eight bytes: of four, two of some 80,000 names share one, and would share a run and its journal.
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
     return f"{readable}-{digest}" if readable else f"run-{digest}"

@@ -1,7 +1,7 @@
 """Where the controller is and how the client behaves, from the environment (`DCAO_…`) or as arguments."""
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Self, get_args
 from urllib.parse import urlsplit
 
@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dcao_client.errors import SettingsError
 from dcao_proto.run import Trust
+from dcao_proto.secret_file import read_text
 
 SWITCH = {
     "": True,
@@ -22,6 +23,7 @@ SWITCH = {
     "off": False,
     "no": False,
 }
+ADDRESS = re.compile(r"[A-Za-z0-9.-]+:[0-9]{1,5}/?")
 VISIBLE = re.compile(r"[!-~]+")  # what may stand in a header: ASCII without spaces
 
 
@@ -103,22 +105,22 @@ class ClientSettings(_FromEnvironment):
         if not isinstance(url, str):
             return url
         url = url.strip()
-        if not url:
-            return None
-        parts = urlsplit(url) if url.isprintable() else None
-        if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or not _port_fits(parts):
-            fix = "" if "://" in url or "@" in url else f", for example http://{url[:100]}"
+        if not _is_http(url):
+            # Shown only where it is plainly an address: what was put into the wrong variable may be a key.
+            fix = f", for example http://{url}" if ADDRESS.fullmatch(url) else ""
             raise ValueError(f"expected http://host:port or https://host:port, got something else; add the scheme{fix}")
-        return url
+        return url or None
 
     @field_validator("proxy", mode="before")
     @classmethod
     def _is_a_proxy(cls, proxy: Any) -> Any:
         if isinstance(proxy, str):
             proxy = proxy.strip()
-            parts = urlsplit(proxy)
-            if proxy and (parts.scheme not in ("http", "https") or not parts.hostname or not _port_fits(parts)):
-                raise ValueError("expected http://host:port, got something else")
+            if not _is_http(proxy):
+                raise ValueError(
+                    "expected http://[user:password@]host:port, got something else; if the password holds one of "
+                    "/ ? # @ : % [ ], escape it (%2F %3F %23 %40 %3A %25 %5B %5D)"
+                )
         return proxy or None
 
     @field_validator("api_key", mode="before")
@@ -131,7 +133,10 @@ class ClientSettings(_FromEnvironment):
 
     @field_validator("run", mode="before")
     @classmethod
-    def _empty_is_absent(cls, run: Any) -> Any:
+    def _is_a_name(cls, run: Any) -> Any:
+        """Also a path (an output folder) and a number (of a trial), which people name runs by."""
+        if isinstance(run, PurePath) or (isinstance(run, int) and not isinstance(run, bool)):
+            return str(run)
         return run or None
 
     def read_api_key(self) -> str | None:
@@ -143,12 +148,14 @@ class ClientSettings(_FromEnvironment):
         if self.api_key_file is None:
             return self.api_key.get_secret_value() if self.api_key else None
         try:
-            return clean_secret(self.api_key_file.read_text(encoding="utf-8-sig")) or None
+            key = clean_secret(read_text(self.api_key_file))
         except OSError as error:
             raise SettingsError(f"expected a key in DCAO_API_KEY_FILE, got {error.strerror}") from None
-        except ValueError as error:  # of ours, or not UTF-8: that one would quote what it read
-            ours = "expected a text file" if isinstance(error, UnicodeError) else str(error)
-            raise SettingsError(f"DCAO_API_KEY_FILE: {ours}") from None
+        except ValueError as error:
+            raise SettingsError(f"DCAO_API_KEY_FILE: {error}") from None
+        if not key:
+            raise SettingsError("expected a key in DCAO_API_KEY_FILE, got an empty file; write the key into it")
+        return key
 
 
 def clean_secret(text: str) -> str:
@@ -167,8 +174,11 @@ def clean_secret(text: str) -> str:
     return text
 
 
-def _port_fits(parts: Any) -> bool:
+def _is_http(url: str) -> bool:
+    """Whether this is nothing at all, or names a host (and a port) that can be asked."""
     try:
-        return parts.port is None or parts.port > 0
-    except ValueError:
+        parts = urlsplit(url)
+        there = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+        return url == "" or (url.isprintable() and bool(there) and bool(str(parts.hostname).encode("idna")))
+    except ValueError:  # a bracket without its other, a port that is none, a name longer than a name may be
         return False

@@ -13,8 +13,8 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from dcao_proto.secret_file import read_secret
 from dcao_server.redis_url import split_redis_url
-from dcao_server.secret_file import read_secret
 
 ENV_PREFIX = "DCAO_"
 SECRETS = ("redis_url", "redis_password")

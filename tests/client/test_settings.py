@@ -33,7 +33,8 @@ def controller() -> Iterator[Controller]:
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "127.0.0.1:8000", "controller", "ftp://c:1", "http://", "http://c:x",
-                                 "http://c:99999", "//c:8000", "ht tp://c", "http://c\n:8000/\x00"])  # fmt: skip
+                                 "http://c:99999", "//c:8000", "ht tp://c", "http://c\n:8000/\x00", "http://[::1",
+                                 f"http://{'a' * 70}.org", '"http://c:1"'])  # fmt: skip
 def test_a_url_that_is_none_is_refused_at_once_with_the_fix(tmp_path, url):
     """Not at the first decision, and not in silence."""
     with pytest.raises(SettingsError, match=r"DCAO_URL: expected http://host:port"):
@@ -93,6 +94,42 @@ def test_the_command_line_does_not_show_a_key_either():
     assert "Traceback" not in done.stderr
 
 
+def test_a_key_in_the_place_of_the_url_is_not_shown():
+    """It went into the wrong variable."""
+    for given in (KEY, f"user:{KEY}@host", f"{KEY}:8000"):
+        with pytest.raises(SettingsError, match="DCAO_URL") as refusal:
+            ClientSettings.read(url=given)
+        assert KEY[6:] not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "proxy", ["http://u:pass\nword@h:1", "http://u:pass[word@h:1", "http://u:pass/word@h:1", "u:password@h"]
+)
+def test_a_proxy_that_is_none_is_refused_without_being_shown(proxy):
+    """Its password may be what does not fit."""
+    with pytest.raises(SettingsError, match=r"DCAO_PROXY: expected http://.*escape it") as refusal:
+        ClientSettings.read(proxy=proxy)
+    assert "pass" not in str(refusal.value).replace("password", "")
+    assert "Invalid" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(("content", "said"), [(b"", "an empty file"), (b"\r\n \n", "an empty file"),
+                                               (b"\xff\xfe\x00", "expected text"), (None, "1 MiB at most")])  # fmt: skip
+def test_a_file_that_holds_no_key_is_said_to(tmp_path, content, said):
+    """Rather than taken for no key in silence, or read without end."""
+    file = Path("/dev/zero") if content is None else tmp_path / "key"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(SettingsError, match=f"DCAO_API_KEY_FILE.*{said}"):
+        ClientSettings.read(api_key_file=file).read_api_key()
+
+
+def test_a_key_that_powershell_wrote_is_read(tmp_path):
+    """Its `>` writes UTF-16 with a mark."""
+    (tmp_path / "key").write_text(KEY + "\r\n", encoding="utf-16", newline="")
+    assert ClientSettings.read(api_key_file=tmp_path / "key").read_api_key() == KEY
+
+
 def test_a_librarys_words_are_not_passed_on(tmp_path, caplog):
     """They may quote a header; only what is said of the network is."""
 
@@ -124,6 +161,18 @@ def test_any_text_is_a_name(controller, tmp_path, name):
 def test_names_that_differ_stay_apart():
     """A digest of the whole text is part of what is derived."""
     assert len({wire_name(name) for name in ("a b", "a/b", "a_b", "a  b", "a-b")}) == 5
+
+
+def test_not_two_of_many_names_share_one():
+    """Names in a script of which nothing is readable: two of these had the same digest of four bytes."""
+    assert len({wire_name(f"名{number}") for number in range(200_000)}) == 200_000
+
+
+@pytest.mark.parametrize("given", [Path("results/exp 1"), 7, 0])
+def test_a_folder_or_a_number_is_a_name_too(tmp_path, given):
+    """transformers' output folder, Optuna's number of a trial."""
+    with Session(SPEC, run=given, journal_dir=tmp_path) as session:
+        assert session.run == wire_name(str(given))
 
 
 @pytest.mark.parametrize("name", ["", "a" * 201])

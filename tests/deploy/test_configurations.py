@@ -13,7 +13,7 @@ import pytest
 import redis
 import yaml
 
-from dcao_server.secret_file import read_secret
+from dcao_proto.secret_file import read_secret
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"

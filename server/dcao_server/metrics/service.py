@@ -221,8 +221,8 @@ class Metrics:
     def store_failed(self, op: str, error: StoreUnavailableError) -> None:
         """One failed call to the store, for callers that handle the exception themselves."""
         self._store_errors.inc(op, error.trouble.kind.label)
-        self.condition.failed(error)
-        self.store_up(False)
+        if self.condition.failed(error):
+            self.store_up(False)
 
     def store_up(self, up: bool) -> None:
         """What a readiness check found."""

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
-from dcao_server.secret_file import read_text
+from dcao_proto.secret_file import read_text
 from dcao_server.security.keys import ApiKey
 from dcao_server.security.own_redis import OwnRedis
 from dcao_server.store.keys import PREFIX

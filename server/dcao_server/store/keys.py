@@ -12,7 +12,7 @@ touch them together. Index keys are in other slots, so no script touches them; t
 | `dcao:1:idx:{p}:runs` | sorted set | run → seconds of creation | removed by `gc` |
 | `dcao:1:idx:{p}:active` | sorted set | run → seconds of the last observation | removed by `gc` |
 | `dcao:1:projects` | set | projects | for ever; one short string each |
-| `dcao:1:probe` | string | nothing; shows that writing works | `PROBE_SECONDS` |
+| `dcao:1:{ready}:a`, `:b` | hash, stream | nothing; show that what a decision does works | `PROBE_SECONDS`; none |
 
 Fields of `meta` are one to six letters because every decision sends their names: `spec` encoded specification, `dg` its
 digest, `a` attempt, `v` version, `last` newest step of the attempt, `st` state token, `hb` last write, `born` creation,
@@ -27,8 +27,8 @@ PREFIX = "dcao:1"
 
 PROJECTS = f"{PREFIX}:projects"
 
-PROBE = f"{PREFIX}:probe"
-"""Written by readiness checks; holds nothing."""
+PROBES = (f"{PREFIX}:{{ready}}:a", f"{PREFIX}:{{ready}}:b")
+"""Written by readiness checks; hold nothing. A name with a slash is a run's, so neither can be one."""
 
 PROBE_SECONDS = 60
 

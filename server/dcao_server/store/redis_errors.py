@@ -21,6 +21,7 @@ _BY_CLASS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], Tr
     ((exceptions.InvalidResponse, hiredis.ProtocolError), TroubleKind.TLS),  # what answers does not speak Redis
     ((exceptions.AuthenticationError, exceptions.AuthenticationWrongNumberOfArgsError), TroubleKind.AUTH),
     ((exceptions.NoPermissionError, exceptions.AuthorizationError), TroubleKind.PERMISSION),
+    (exceptions.AskError, TroubleKind.CLUSTER),  # MOVED is one: a client that knows clusters keeps them to itself
     (exceptions.ReadOnlyError, TroubleKind.READ_ONLY),  # we still talk to a replica after a failover, or always did
     (exceptions.OutOfMemoryError, TroubleKind.FULL),
     ((exceptions.BusyLoadingError, exceptions.ClusterDownError, exceptions.TryAgainError), TroubleKind.LOADING),
@@ -34,8 +35,15 @@ _BY_TEXT: tuple[tuple[str, TroubleKind], ...] = (
     ("without any password configured", TroubleKind.AUTH),
     ("no password is set", TroubleKind.AUTH),
     ("Authentication required", TroubleKind.AUTH),
+    ("unauthenticated", TroubleKind.AUTH),  # a request of many parts, before a password was asked for
     ("NOPERM", TroubleKind.PERMISSION),
     ("No permissions", TroubleKind.PERMISSION),
+    ("user executing the script", TroubleKind.PERMISSION),
+    ("unknown command", TroubleKind.PERMISSION),  # renamed away
+    ("max number of clients", TroubleKind.CLIENTS),
+    ("MOVED ", TroubleKind.CLUSTER),
+    ("ASK ", TroubleKind.CLUSTER),
+    ("WRONGTYPE", TroubleKind.FOREIGN),
     ("READONLY", TroubleKind.READ_ONLY),
     ("OOM", TroubleKind.FULL),
     ("MISCONF", TroubleKind.FULL),
@@ -55,6 +63,8 @@ _BY_TEXT: tuple[tuple[str, TroubleKind], ...] = (
     ("UNBLOCKED", TroubleKind.LOADING),
     ("NOREPLICAS", TroubleKind.LOADING),
 )
+_OURS = ("attempt to", "wrong number of arguments", "syntax error", "Error compiling script")
+"""In an answer that says that we are wrong; everything else that Redis answers is its refusal."""
 _AWAY = (exceptions.ConnectionError, exceptions.RedisClusterException, OSError)
 
 
@@ -76,7 +86,10 @@ def _kind(error: Exception) -> TroubleKind | None:
                     return kind
     # uvloop's word for a connection that was reset while redis-py kept it is a RuntimeError.
     closed = isinstance(error, RuntimeError) and "closed" in str(error)
-    return TroubleKind.UNREACHABLE if closed or isinstance(error, _AWAY) else None
+    if closed or isinstance(error, _AWAY):
+        return TroubleKind.UNREACHABLE
+    refused = isinstance(error, exceptions.ResponseError) and not any(words in str(error) for words in _OURS)
+    return TroubleKind.OTHER if refused else None
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

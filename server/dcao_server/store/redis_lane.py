@@ -20,6 +20,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from dcao_server.ending import end
 
 _CLOSED = "the store was closed"
+_LAST_WORDS = ("Protocol error", "max number of clients")
+"""In an error after which Redis closes the connection: what is sent until we notice would hear of that only."""
 
 
 class Address(NamedTuple):
@@ -175,6 +177,7 @@ class _Replies(asyncio.Protocol):
 
     def __init__(self, loop: asyncio.AbstractEventLoop, timeout: float) -> None:
         self.broken = False
+        self._why: Exception = RedisConnectionError("the connection to Redis is closed")
         self._loop = loop
         self._timeout = timeout
         self._reader = hiredis.Reader()
@@ -198,7 +201,7 @@ class _Replies(asyncio.Protocol):
         """Writes a command; the future holds its reply."""
         future = self._loop.create_future()
         if self.broken or self._transport is None:
-            future.set_exception(RedisConnectionError("the connection to Redis is closed"))
+            future.set_exception(self._why)
             return future
         command = hiredis.pack_command(parts)  # first: nobody may wait for a reply to what could not be packed
         self._put(command)
@@ -211,7 +214,7 @@ class _Replies(asyncio.Protocol):
         """Writes commands in one go; the future holds all their replies, or the first error among them."""
         future = self._loop.create_future()
         if self.broken or self._transport is None:
-            future.set_exception(RedisConnectionError("the connection to Redis is closed"))
+            future.set_exception(self._why)
             return future
         packed = b"".join([hiredis.pack_command(parts) for parts in commands])
         replies = _Together(future, len(commands))
@@ -248,8 +251,11 @@ class _Replies(asyncio.Protocol):
 
     def _pair(self) -> None:
         while (reply := self._reader.gets()) is not False:
-            future, _ = self._waiting.popleft()
             error = _error(str(reply)) if isinstance(reply, hiredis.ReplyError) else None
+            if not self._waiting:  # said unasked, before the connection is closed: there are too many
+                self.fail(RedisConnectionError(str(reply)))
+                return
+            future, _ = self._waiting.popleft()
             if not future.done():  # else whoever asked has gone
                 if error is None:
                     future.set_result(reply)
@@ -258,10 +264,14 @@ class _Replies(asyncio.Protocol):
             if isinstance(error, ReadOnlyError):  # the next command looks for the new master
                 self.fail(RedisConnectionError("the Redis we talk to has become a replica"))
                 return
+            if error is not None and any(words in str(error) for words in _LAST_WORDS):
+                self.fail(RedisConnectionError(str(error)))
+                return
 
     def fail(self, error: Exception) -> None:
         """Gives the connection up: without one reply, all later ones would go to the wrong caller."""
-        self.broken = True
+        if not self.broken:
+            self.broken, self._why = True, error
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None

@@ -71,6 +71,7 @@ class RedisStore:
         cold = client.execute_command
         self._backfill, self._create = Script(cold, "backfill"), Script(cold, "create")
         self._delete, self._end, self._restart = Script(cold, "delete"), Script(cold, "end"), Script(cold, "restart")
+        self._ping = Script(cold, "ping")
         self._reader = RedisReader(client)
         self._bulk = Bulk(client, calm, lane)
         self._live = RedisLive(self._bulk)
@@ -97,8 +98,8 @@ class RedisStore:
 
     @guarded
     async def ping(self) -> None:
-        """A write: a replica and a full store answer PING as if all were well."""
-        await self._client.set(keys.PROBE, b"", ex=keys.PROBE_SECONDS)
+        """What a decision does, on keys of its own: a replica and a full store answer PING as if all were well."""
+        await self._ping(*keys.PROBES, keys.PROBE_SECONDS, keys=2)
 
     @guarded
     async def create(self, key: RunKey, creation: Creation, *, restore: bool = False) -> tuple[StoredRun, bool] | None:

@@ -43,6 +43,24 @@ class TroubleKind(Enum):
         "allow it reading and writing of the keys dcao:1:* and scripts (Redis), or of the folder DCAO_DATA (SQLite)",
         True,
     )
+    CLIENTS = (
+        "clients",
+        "the store takes no more connections",
+        "raise its `maxclients`, or lower DCAO_REDIS_MAX_CONNECTIONS (each controller may take that many and six more)",
+        False,
+    )
+    CLUSTER = (
+        "cluster",
+        "the store is one node of a Redis Cluster",
+        "begin DCAO_REDIS_URL with redis+cluster:// (or rediss+cluster://)",
+        False,
+    )
+    FOREIGN = (
+        "foreign",
+        "what lies under a key of the controller is not the controller's",
+        "see the log for the operation; delete the key, and let nothing else write to dcao:1:* in this database",
+        False,
+    )
     DATABASE = (
         "database",
         "the store has no database of that number",

@@ -26,7 +26,7 @@ from dcao_server.store.trouble import TroubleKind
 from tests.components.redis_server import RedisServer
 from tests.components.small_disk import fill, small_disk
 from tests.server.http.asking import RUN, SPEC, decide, put, seen
-from tests.server.store.topologies import certificates
+from tests.server.store.topologies import _text, certificates, until
 
 DOCS = Path(__file__).parents[3] / "docs" / "operation.md"
 SITUATIONS: dict[str, Callable[[Path], "contextlib.AbstractContextManager[Settings]"]] = {}
@@ -73,6 +73,40 @@ def auth(tmp: Path) -> Iterator[Settings]:
             client.config_set("requirepass", "right")
         yield settings.model_copy(update={"redis_url": type(settings.redis_url)(  # type: ignore[misc]
             f"redis://:wrong-password@127.0.0.1:{running.port}/0")})  # fmt: skip
+
+
+@situation
+def auth_unset(tmp: Path) -> Iterator[Settings]:
+    with server(tmp) as (running, settings):
+        with running.client() as client:
+            client.config_set("requirepass", "right")
+        yield settings
+
+
+@situation
+def clients(tmp: Path) -> Iterator[Settings]:
+    with server(tmp) as (running, settings):
+        holding = running.client()
+        holding.config_set("maxclients", "1")
+        yield settings
+        holding.close()
+
+
+@situation
+def cluster(tmp: Path) -> Iterator[Settings]:
+    """A node of a Redis Cluster that holds no slot: it points to the other for every key."""
+    options = ("--cluster-enabled", "yes", "--cluster-port")
+    holder, bare = (RedisServer(tmp / name, *options, str(free_port())) for name in ("holder", "bare"))
+    try:
+        with holder.client() as one, bare.client() as two:
+            one.execute_command("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
+            bus = holder._options[-1]
+            two.execute_command("CLUSTER", "MEET", "127.0.0.1", str(holder.port), bus)
+            until(lambda: "cluster_state:ok" in _text(two))
+        yield Settings(data=tmp, redis_url=bare.url, redis_timeout_seconds=2.0)
+    finally:
+        holder.kill()
+        bare.kill()
 
 
 @situation
@@ -197,6 +231,7 @@ async def opened(store: Any) -> None:
 
 
 KINDS = {
+    "auth-unset": "auth",
     "full-disk": "full",
     "full-file": "full",
     "tls-unasked": "unavailable",
@@ -263,6 +298,64 @@ def test_what_the_store_answers_is_said_where_people_look(what: str, tmp_path: P
 
     with SITUATIONS[what](tmp_path) as settings:
         asyncio.run(ask(settings))
+
+
+# What scripts and direct calls need, one at a time; `unlink` is for deleting, the sets and indexes are for listing.
+NEEDED = ["hset", "hget", "hmget", "hdel", "hincrby", "xadd", "xrange", "expire", "del", "evalsha"]
+
+
+@pytest.mark.parametrize("command", [*NEEDED, "unlink", "sadd", "zadd", "smembers", "zrevrangebyscore", "hgetall"])
+def test_a_user_who_may_not_do_one_thing_is_said_to_be(command: str, tmp_path: Path, token: dict[str, Any]) -> None:
+    async def ask(settings: Settings) -> None:
+        with capture_logs() as logs:
+            async with serving(settings) as (_, client):
+                answers = [
+                    await client.put(RUN, json=SPEC),
+                    await client.post(RUN + "/decisions", json=seen(20, token)),
+                    await client.get(RUN),
+                    await client.get("/v1/projects/vision/runs"),
+                    await client.get("/metrics/runs"),
+                    await client.delete(RUN),
+                ]
+                ready = await client.get("/readyz")
+        assert not [line for line in logs if line["event"] == "request failed"]
+        assert all(answer.status_code < 500 or answer.status_code == 503 for answer in answers)
+        assert ready.status_code == (503 if command in NEEDED else 200)
+        said = {line["kind"] for line in logs if line["event"] == "the store cannot be used"}
+        assert said == {"permission"}
+
+    with server(tmp_path) as (running, settings):
+        with running.client() as client:
+            client.acl_setuser(
+                "u", enabled=True, passwords=["+pw"], keys=["*"], channels=["*"], commands=["+@all", f"-{command}"]
+            )
+        url = f"redis://u:pw@127.0.0.1:{running.port}/0"
+        asyncio.run(ask(settings.model_copy(update={"redis_url": type(settings.redis_url)(url)})))  # type: ignore[misc]
+
+
+def test_a_key_of_another_program_is_the_trouble_of_one_run(tmp_path: Path) -> None:
+    async def ask(running: RedisServer, settings: Settings) -> None:
+        with capture_logs() as logs, running.client() as other:
+            async with serving(settings) as (_, client):
+                await put(client)
+                await put(client, run=RUN + "-2")
+                other.delete("dcao:1:{vision/resnet}:meta")
+                other.set("dcao:1:{vision/resnet}:meta", "mine")
+                for _ in range(3):
+                    for answer in (await client.get(RUN), await client.post(RUN + "/decisions", json=seen(10))):
+                        assert answer.status_code == 503, answer.text
+                        assert TroubleKind.FOREIGN.fix in answer.json()["detail"]
+                    assert (await client.post(RUN + "-2/decisions", json=seen(10))).status_code in (200, 409)
+                assert (await client.get("/readyz")).status_code == 200
+                metrics = (await client.get("/metrics")).text
+        assert "dcao_store_up 1.0" in metrics
+        assert re.search(r'dcao_store_errors_total{kind="foreign",op="\w+"} [1-9]', metrics)
+        said = [line["said"] for line in logs if line["event"] == "a key cannot be used"]
+        assert len(said) == len(set(said)) <= 3
+        assert not [line for line in logs if line["event"] in ("request failed", "the store cannot be used")]
+
+    with server(tmp_path) as (running, settings):
+        asyncio.run(ask(running, settings))
 
 
 def test_the_page_has_every_trouble() -> None:

@@ -11,6 +11,8 @@ _MARKS = (  # UTF-32's mark begins with UTF-16's
     (codecs.BOM_UTF8, "utf-8-sig"),
 )
 
+MOST_BYTES = 1 << 20  # ten thousand API keys; a device or a checkpoint that is named by mistake never ends
+
 
 def read_text(path: Path) -> str:
     """The file's text: UTF-8, or what its byte order mark says (PowerShell's `>` writes UTF-16).
@@ -19,7 +21,10 @@ def read_text(path: Path) -> str:
         OSError: it cannot be read.
         ValueError: it is neither; the text quotes nothing of it.
     """
-    data = path.read_bytes()
+    with path.open("rb") as file:
+        data = file.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise ValueError(f"expected a text of {MOST_BYTES >> 20} MiB at most, got more; name the right file")
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
     try:
         text = data.decode(encoding)
