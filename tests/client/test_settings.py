@@ -113,8 +113,15 @@ def test_a_proxy_that_is_none_is_refused_without_being_shown(proxy):
     assert "Invalid" not in str(refusal.value)
 
 
-@pytest.mark.parametrize(("content", "said"), [(b"", "an empty file"), (b"\r\n \n", "an empty file"),
-                                               (b"\xff\xfe\x00", "expected text"), (None, "1 MiB at most")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "an empty file"),
+        (b"\r\n \n", "an empty file"),
+        (b"\xff\xfe\x00", "expected text"),
+        (None, "1 MiB at most"),
+    ],
+)
 def test_a_file_that_holds_no_key_is_said_to(tmp_path, content, said):
     """Rather than taken for no key in silence, or read without end."""
     file = Path("/dev/zero") if content is None else tmp_path / "key"
