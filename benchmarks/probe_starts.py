@@ -27,8 +27,8 @@ from dcao_client.spectrum.starts import start_vector
 from dcao_client.spectrum.stop import Stop
 from dcao_client.spectrum.torch.double_backward import DoubleBackward
 from dcao_client.spectrum.torch.isolation import isolated
+from dcao_client.spectrum.torch.layout import Layout
 from dcao_client.spectrum.torch.problem import Alone, Problem
-from dcao_client.spectrum.vectors import Layout
 
 NEVER = 99
 MOST = 22

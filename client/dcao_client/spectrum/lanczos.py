@@ -22,18 +22,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from dcao_client.spectrum.arrays import Vector, arrays
 from dcao_client.spectrum.basis import Basis
 from dcao_client.spectrum.missed import CREDITED, missed
 from dcao_client.spectrum.result import Outcome
 from dcao_client.spectrum.ritz import Array, Bounds, Ritz, bounds, ritz
 from dcao_client.spectrum.stop import Stop
 
-Matvec = Callable[[Tensor], Tensor]
+Matvec = Callable[[Vector], Vector]
 
 # What a restart keeps: the top three Ritz vectors (the third tells how far λ₂ is separated) and the lowest.
 KEEP_TOP, KEEP_LOW = 3, 1
@@ -54,7 +54,7 @@ class Solve:
     outcome: Outcome
     found: Ritz | None
     error: Bounds | None
-    vectors: tuple[Tensor, ...]
+    vectors: tuple[Vector, ...]
     matvecs: int
     first: float | None
     asymmetry: float
@@ -64,11 +64,11 @@ class Solve:
 
 def lanczos(
     matvec: Matvec,
-    start: Tensor,
+    start: Vector,
     *,
     max_matvecs: int,
     stop: Stop,
-    generator: torch.Generator,
+    generator: Any = None,
     basis: Basis | None = None,
     max_basis: int | None = None,
     want: int = 2,
@@ -80,21 +80,19 @@ def lanczos(
         start: any non-zero vector; copied, not kept.
         max_matvecs: cap on products, ≥ 1.
         stop: tolerances and rounding floor.
-        generator: source of the replacement vectors of point 4 (CPU generator).
+        generator: source of the replacement vectors of point 4, from ``arrays(start)``; of seed 0 if absent.
         basis: where vectors are stored; by default like ``start``.
         max_basis: rows held at most, ≥ KEEP_TOP + KEEP_LOW + 1.
         want: Ritz vectors to return.
 
-    >>> a = torch.diag(torch.tensor([5.0, 3.0, 1.0, -2.0], dtype=torch.float64))
-    >>> s = lanczos(lambda v: a @ v, torch.ones(4, dtype=torch.float64), max_matvecs=4, stop=Stop(),
-    ...             generator=torch.Generator().manual_seed(0))
+    >>> a = np.diag([5.0, 3.0, 1.0, -2.0])
+    >>> s = lanczos(lambda v: a @ v, np.ones(4), max_matvecs=4, stop=Stop())
     >>> [round(float(x), 9) for x in s.found.values[:2]]
     [5.0, 3.0]
     """
-    n = start.numel()
-    if basis is None:
-        basis = Basis(n, dtype=start.dtype, device=start.device, work=start.dtype)
-    run = _Run(basis, stop, generator, max_basis)
+    if generator is None:
+        generator = arrays(start).generator(0)
+    run = _Run(basis if basis is not None else Basis(start), stop, generator, max_basis)
     if not run.begin(start):
         return run.finish(Outcome.NON_FINITE, start, want)
     outcome = Outcome.BUDGET
@@ -115,12 +113,12 @@ def lanczos(
 class _Run:
     """The state of one solve: the basis, T, the next residual."""
 
-    def __init__(self, basis: Basis, stop: Stop, generator: torch.Generator, max_basis: int | None) -> None:
+    def __init__(self, basis: Basis, stop: Stop, generator: Any, max_basis: int | None) -> None:
         self.basis, self.stop, self.generator, self.max_basis = basis, stop, generator, max_basis
         self.space, self.n = basis.space, basis.space.size
         self.projected = np.zeros((0, 0))
-        self.current: Tensor = torch.empty(0)
-        self.residual: Tensor = torch.empty(0)
+        self.current: Vector = None
+        self.residual: Vector = None
         self.beta = self.cancelled = 0.0
         self.coupling = np.zeros(0)
         self.matvecs = 0
@@ -132,7 +130,7 @@ class _Run:
         self.before = Ritz(np.zeros(0), np.zeros((0, 0)), np.zeros(0))
         self.error: Bounds | None = None
 
-    def begin(self, start: Tensor) -> bool:
+    def begin(self, start: Vector) -> bool:
         length = self.space.norm(start)
         if not np.isfinite(length) or length == 0.0:
             return False
@@ -141,29 +139,27 @@ class _Run:
 
     def expand(self, matvec: Matvec) -> bool:
         """One product and its orthogonalisation; False when it is not finite."""
-        w = matvec(self.current)
+        self.residual = self.basis.arrays.apart(matvec(self.current), self.current)
         self.matvecs += 1
-        if w is self.current or w.data_ptr() == self.current.data_ptr():
-            w = w.clone()
         k = self.basis.count
-        h = self._first_pass(w, k)
-        h += self._pass(w)
+        h = self._first_pass(k)
+        h += self._pass()
         if not np.isfinite(self.beta):
             return False
         if self.beta < 0.5 * self.cancelled:
-            h += self._pass(w)
+            h += self._pass()
         before = math.sqrt(h @ h + self.beta * self.beta)
         if self.matvecs == 1:
             self.first = float(h[-1])
         expected = self.coupling
         apart = float(np.abs(h[:-1] - expected).max(initial=0.0))
-        if apart > ROUNDING * torch.finfo(self.basis.work).eps * before:
+        if apart > ROUNDING * self.basis.eps * before:
             self.asymmetry = max(self.asymmetry, apart)
         grown = np.zeros((k, k))
         grown[:-1, :-1] = self.projected
         grown[-1, :-1] = grown[:-1, -1] = (h[:-1] + expected) / 2
         grown[-1, -1] = h[-1]
-        self.projected, self.residual = grown, w
+        self.projected = grown
         self.before = self.found if self.found is not None else self.before
         self.found = ritz(grown, self.beta)
         self.exhausted = k >= self.n or self.beta <= self._tiny() * max(before, self.found.scale)
@@ -185,24 +181,23 @@ class _Run:
         second = max(error.second, min(moved, float(self.found.residuals[1])))
         return replace(error, second=second, gamma=max(error.rho, second))
 
-    def _pass(self, w: Tensor) -> Array:
+    def _pass(self) -> Array:
         """Orthogonalise w against the whole basis; sets ‖w‖ after (beta) and before (cancelled, by Pythagoras)."""
-        again = self.basis.inner(w)
-        self.basis.subtract_(w, again)
-        self.beta = self.space.norm(w)
-        h = np.asarray(again.numpy())
+        h = self.basis.inner(self.residual)
+        self.residual = self.basis.subtract(self.residual, h)
+        self.beta = self.space.norm(self.residual)
         self.cancelled = math.sqrt(h @ h + self.beta * self.beta)
         return h
 
-    def _first_pass(self, w: Tensor, k: int) -> Array:
+    def _first_pass(self, k: int) -> Array:
         """Remove the two components the three-term recurrence predicts; the full pass then finds only rounding."""
         h = np.zeros(k)
-        h[-1] = self.space.dot(self.current, w)
+        h[-1] = self.space.dot(self.current, self.residual)
         begin = k - 1
         if k > 1 and self.coupling[-1] != 0.0:
             h[-2] = self.coupling[-1]
             begin = k - 2
-        self.basis.subtract_(w, torch.from_numpy(h[begin:]), begin)
+        self.residual = self.basis.subtract(self.residual, h[begin:], begin)
         return h
 
     def met(self) -> bool:
@@ -249,21 +244,21 @@ class _Run:
         keep = sorted({*range(min(KEEP_TOP, k)), *range(max(0, k - KEEP_LOW), k)})
         self.discarded = np.concatenate([self.discarded, np.delete(self.found.values, keep)])
         turn = self.found.coefficients[:, keep]
-        self.basis.replace(torch.from_numpy(np.ascontiguousarray(turn)))
+        self.basis.replace(turn)
         self.projected = np.diag(self.found.values[keep])
         self.coupling = self.beta * turn[-1]
         return True
 
-    def _orthogonal_random(self) -> Tensor | None:
-        fresh = torch.randn(self.basis.n, generator=self.generator, dtype=torch.float32).to(self.residual)
+    def _orthogonal_random(self) -> Vector | None:
+        fresh = self.basis.arrays.normal(self.generator, self.basis.n, self.residual)
         length = self.space.norm(fresh)
         for _ in range(2):
-            self.basis.subtract_(fresh, self.basis.inner(fresh))
+            fresh = self.basis.subtract(fresh, self.basis.inner(fresh))
         remaining = self.space.norm(fresh)
         return fresh / remaining if remaining > 1e-3 * length / self.n**0.5 else None
 
     def _tiny(self) -> float:
-        return 10 * torch.finfo(self.basis.work).eps
+        return 10 * self.basis.eps
 
     def _floor(self, *, final: bool = False) -> float:
         """Rounding of the products, or their asymmetry when that shows more: eigenvalues were within twice of it."""
@@ -272,14 +267,14 @@ class _Run:
             return self.stop.floor
         return max(self.stop.floor, NOISE * self.asymmetry / scale)
 
-    def finish(self, outcome: Outcome, like: Tensor, want: int) -> Solve:
-        vectors: tuple[Tensor, ...] = ()
+    def finish(self, outcome: Outcome, like: Vector, want: int) -> Solve:
+        vectors: tuple[Vector, ...] = ()
         hidden = 0.0
         if self.found is not None and outcome is not Outcome.NON_FINITE:
             count = min(want, len(self.found.values))
             self.error, hidden = self._bounds(self._floor(final=True)), self.missed()
             self.error = replace(self.error, gamma=max(self.error.gamma, hidden))
-            turn = torch.from_numpy(np.ascontiguousarray(self.found.coefficients))
+            turn = self.found.coefficients
             vectors = tuple(self.basis.combine(turn[:, i], like) for i in range(count))
         return Solve(
             outcome,

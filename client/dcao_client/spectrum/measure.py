@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
+from dcao_client.spectrum.arrays import Vector, arrays
 from dcao_client.spectrum.lanczos import Solve
 from dcao_client.spectrum.operators import Curvature
-from dcao_client.spectrum.result import Outcome, Spectrum, Status, finite
+from dcao_client.spectrum.result import Directional, Outcome, Spectrum, Status, finite
 from dcao_client.spectrum.settings import ProbeSettings
-from dcao_client.spectrum.solve import Eigen, noise, raw_sharpness, scaled, top
-from dcao_client.spectrum.torch.along import Along, directional
-from dcao_client.spectrum.torch.critical import Critical
-from dcao_client.spectrum.torch.precondition import scaling
-from dcao_client.spectrum.torch.problem import Collective
-from dcao_client.spectrum.torch.sharded import local
-from dcao_client.spectrum.vectors import Layout
+from dcao_client.spectrum.solve import Agree, Eigen, noise, raw_sharpness, scaled, top
+
+# Slope and curvature along an update, the same per group, and the products it took.
+Along = Callable[[Curvature], tuple[Directional | None, tuple[Directional, ...], int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,25 +22,18 @@ class Question:
     """What is asked of an operator.
 
     Attributes:
-        real: the model's own parameters, as the optimizer knows them.
-        optimizer: set when the curvature is wanted preconditioned, or groups apart.
-        collective: of replicated ranks, None for one process or sharded vectors.
+        scaling: P^-½ where the curvature is wanted preconditioned.
+        warm: the last top vectors.
+        agree: makes the start the same on replicated ranks.
+        along: what is wanted along an update.
     """
 
     settings: ProbeSettings
-    real: Sequence[nn.Parameter]
-    optimizer: torch.optim.Optimizer | None
-    preconditioned: bool
-    warm: Sequence[Tensor]
+    scaling: Callable[[Curvature], Vector] | None
+    warm: Sequence[Vector]
     seed: int
-    collective: Collective | None
+    agree: Agree | None = None
     along: Along | None = None
-
-    def scaling(self, operator: Curvature) -> Tensor | None:
-        """P^-½, or None where the raw matrix is asked for."""
-        if not self.preconditioned or self.optimizer is None:
-            return None
-        return scaling(self.optimizer, self.real, operator.gradient, Layout([local(p) for p in self.real]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +41,7 @@ class Answer:
     """The spectrum, the top vectors (empty when there are none), and the products' own relative error."""
 
     spectrum: Spectrum
-    vectors: tuple[Tensor, ...] = ()
+    vectors: tuple[Vector, ...] = ()
     error: float = 0.0
 
 
@@ -62,7 +50,7 @@ class Posed:
     """What is known of a point before any product: what to say of it, P^-½ if asked for, and ‖g‖."""
 
     said: dict[str, Any]
-    scaling: Tensor | None
+    scaling: Vector | None
     length: float
 
 
@@ -70,7 +58,7 @@ def basics(operator: Curvature, question: Question) -> dict[str, Any]:
     """What the operator says without a product; None where it is not finite."""
     return {
         "matvec": operator.kind,
-        "preconditioned": question.preconditioned,
+        "preconditioned": question.scaling is not None,
         "loss": finite(operator.loss),
         "grad_norm": finite(operator.space.norm(operator.gradient)),
     }
@@ -82,7 +70,7 @@ def described(operator: Curvature, question: Question) -> Posed | None:
     length = said["grad_norm"]
     if length is None or said["loss"] is None:
         return None
-    s = question.scaling(operator)
+    s = None if question.scaling is None else question.scaling(operator)
     if s is not None and not operator.space.norm(s) > 0.0:
         return None
     return Posed(said, s, length)
@@ -94,7 +82,7 @@ def measure(operator: Curvature, question: Question) -> Answer:
     if posed is None:
         return diverged(basics(operator, question))
     said, s, length = posed.said, posed.scaling, posed.length
-    eigen = top(operator, s, question.warm, question.settings, question.seed, question.collective)
+    eigen = top(operator, s, question.warm, question.settings, question.seed, question.agree)
     solve = eigen.solve
     said["matvecs"] = solve.matvecs
     if solve.outcome is Outcome.NON_FINITE or solve.found is None or solve.error is None:
@@ -106,7 +94,7 @@ def measure(operator: Curvature, question: Question) -> Answer:
 
 
 def _besides(
-    operator: Curvature, question: Question, eigen: Eigen, s: Tensor | None, length: float, said: dict[str, Any]
+    operator: Curvature, question: Question, eigen: Eigen, s: Vector | None, length: float, said: dict[str, Any]
 ) -> None:
     """Batch sharpness (free when the solve started from the raw gradient), directions, the raw λ₁."""
     if s is None and eigen.started == "gradient":
@@ -116,8 +104,7 @@ def _besides(
         said["batch_sharpness"] = finite(operator.space.dot(unit, operator.product(unit)))
         said["matvecs"] += 1
     if question.along is not None:
-        along = directional(operator, question.along, question.real, question.optimizer)
-        said["directional"], said["groups"], spent = along
+        said["directional"], said["groups"], spent = question.along(operator)
         said["matvecs"] += spent
     if s is not None and question.settings.raw:
         said["raw_rho"], spent = raw_sharpness(operator, question.settings)
@@ -126,8 +113,9 @@ def _besides(
 
 def track(operator: Curvature, question: Question) -> Spectrum:
     """The Rayleigh quotient of the last top vector."""
-    s, space = question.scaling(operator), operator.space
-    vector = question.warm[0].to(operator.gradient)
+    space = operator.space
+    s = None if question.scaling is None else question.scaling(operator)
+    vector = arrays(operator.gradient).cast(question.warm[0], operator.gradient)
     vector = vector / space.norm(vector)
     quotient = finite(space.dot(vector, scaled(operator, s)(vector)))
     status: Status = "diverged" if quotient is None else "ok"
@@ -138,19 +126,8 @@ def track(operator: Curvature, question: Question) -> Spectrum:
         grad_norm=finite(space.norm(operator.gradient)),
         matvecs=1,
         matvec=operator.kind,
-        preconditioned=question.preconditioned,
+        preconditioned=question.scaling is not None,
     )
-
-
-def critical(found: tuple[float, float, Critical] | None) -> Spectrum:
-    """The spectrum of a forward-only measurement: ``rho`` is the critical sharpness, there is no gap."""
-    if found is None:
-        return Spectrum("diverged", Outcome.NON_FINITE, matvec="critical", detail=Outcome.NON_FINITE.sentence)
-    loss, length, result = found
-    if result.sharpness is None:
-        detail = "no step along the gradient raises the loss: it is flat or unbounded here"
-        return Spectrum("breakdown", loss=loss, grad_norm=length, matvec="critical", detail=detail)
-    return Spectrum("ok", rho=result.sharpness, loss=loss, grad_norm=length, matvec="critical", matvecs=result.forwards)
 
 
 def diverged(said: dict[str, Any]) -> Answer:

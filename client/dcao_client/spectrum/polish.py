@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from dcao_client.spectrum.arrays import Vector, arrays
 from dcao_client.spectrum.lanczos import NOISE, Matvec, Solve
-from dcao_client.spectrum.ritz import Ritz, bounds
+from dcao_client.spectrum.ritz import Array, Ritz, bounds
 from dcao_client.spectrum.vectors import Space
 
 
@@ -33,7 +32,7 @@ def polish(accurate: Matvec, solve: Solve, floor: float, space: Space) -> Solve:
     theta, turn = theta[::-1].copy(), turn[:, ::-1].copy()
     turned = [_mix(vectors, turn[:, i]) for i in range(2)]
     moved = [_mix(images, turn[:, i]) for i in range(2)]
-    residuals = [space.norm(moved[i] - theta[i] * turned[i]) for i in range(2)]
+    residuals = [space.norm(moved[i] - float(theta[i]) * turned[i]) for i in range(2)]
     noise = NOISE * solve.asymmetry
     rest = solve.found.values[2:]
     below = solve.found.residuals[2:] + noise
@@ -51,14 +50,14 @@ def polish(accurate: Matvec, solve: Solve, floor: float, space: Space) -> Solve:
     return replace(solve, found=found, error=error, vectors=(*turned, *solve.vectors[2:]), matvecs=solve.matvecs + 2)
 
 
-def _orthonormal(vectors: Sequence[Tensor], space: Space) -> list[Tensor]:
+def _orthonormal(vectors: Sequence[Vector], space: Space) -> list[Vector]:
     first = vectors[0] / space.norm(vectors[0])
     second = vectors[1] - space.dot(first, vectors[1]) * first
     return [first, second / space.norm(second)]
 
 
-def _mix(vectors: Sequence[Tensor], coefficients: np.ndarray) -> Tensor:
-    out = torch.zeros_like(vectors[0])
+def _mix(vectors: Sequence[Vector], coefficients: Array) -> Vector:
+    out = arrays(vectors[0]).zeros(vectors[0].shape[0], vectors[0])
     for vector, c in zip(vectors, coefficients, strict=True):
-        out.add_(vector, alpha=float(c))
+        out += float(c) * vector
     return out

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
+from dcao_client.spectrum.arrays import arrays
 from dcao_client.spectrum.lanczos import lanczos
 from dcao_client.spectrum.measure import Answer, Question, basics, described, diverged
 from dcao_client.spectrum.operators import Curvature
@@ -20,7 +19,6 @@ from dcao_client.spectrum.ritz import Bounds, Ritz
 from dcao_client.spectrum.solve import new_basis, noise, scaled
 from dcao_client.spectrum.starts import continued
 from dcao_client.spectrum.stop import Stop
-from dcao_client.spectrum.torch.distributed import broadcast_start
 
 # Lengths of the last second vector and of the unit gradient beside the last top vector. The second takes over where two
 # eigenvalues cross, the gradient holds what is new (``benchmarks/probe_cheap.py --seconds 0 0.3 --mixes 0 0.3``).
@@ -50,12 +48,12 @@ def sharpness(operator: Curvature, question: Question, matvecs: int) -> Answer:
     posed = described(operator, question)
     if posed is None:
         return diverged(basics(operator, question))
-    generator = torch.Generator().manual_seed(question.seed)
+    generator = arrays(operator.gradient).generator(question.seed)
     gradient = operator.gradient if posed.scaling is None else posed.scaling * operator.gradient
     part = FEW.get(matvecs, 1.0)
     start = continued(gradient, question.warm, (part * SECOND, part * MIX), generator, operator.space)
-    if question.collective is not None:
-        broadcast_start(start, question.collective)
+    if question.agree is not None:
+        start = question.agree(start)
     cold = not question.warm
     stop = (
         Stop(COLD_TOL, floor=operator.floor, gap=False, least=COLD_LEAST)

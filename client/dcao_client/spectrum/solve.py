@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
+from dcao_client.spectrum.arrays import Vector, arrays
 from dcao_client.spectrum.basis import SLAB, Basis
 from dcao_client.spectrum.lanczos import Matvec, Solve, lanczos
 from dcao_client.spectrum.operators import Curvature
@@ -17,15 +15,16 @@ from dcao_client.spectrum.ritz import Bounds
 from dcao_client.spectrum.settings import ProbeSettings, StartKind
 from dcao_client.spectrum.starts import start_vector
 from dcao_client.spectrum.stop import Stop
-from dcao_client.spectrum.torch.distributed import broadcast_start
-from dcao_client.spectrum.torch.finite_difference import FiniteDifference
-from dcao_client.spectrum.torch.problem import Collective
 
 # What ``start="auto"`` means. The last Ritz vectors save less than a product, and the batch sharpness, which comes free
 # with the gradient, costs one (benchmarks/probe_starts.py: on images and text, the same batch and others).
 AUTO: StartKind = "gradient"
 # The kinds of start that use the last Ritz vectors.
 WITH_HISTORY: tuple[StartKind, ...] = ("warm", "combined")
+
+
+# Gives every rank the first rank's vector: bits that differ between ranks would let their Krylov spaces part.
+Agree = Callable[[Vector], Vector]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +35,17 @@ class Eigen:
     started: StartKind
 
 
-def scaled(operator: Curvature, s: Tensor | None) -> Matvec:
+def scaled(operator: Curvature, s: Vector | None) -> Matvec:
     """v ↦ S A S v."""
-    return operator.product if s is None else lambda v: operator.product(s * v).mul_(s)
+    if s is None:
+        return operator.product
+
+    def product(v: Vector) -> Vector:
+        w = operator.product(s * v)
+        w *= s
+        return w
+
+    return product
 
 
 # Products before a solve with a history may stop: what only its random part contains needs so many to be seen.
@@ -59,7 +66,7 @@ SHORT, SHORT_SLAB = 200_000, 8
 
 def max_basis(operator: Curvature, settings: ProbeSettings) -> int | None:
     """Vectors held at once: by size unless the settings say."""
-    n = operator.gradient.numel()
+    n = operator.gradient.shape[0]
     if settings.max_basis is not None or settings.basis != "auto" or n <= MEDIUM:
         return settings.max_basis
     return 6 if n > LARGE else 10
@@ -69,42 +76,36 @@ def new_basis(operator: Curvature, settings: ProbeSettings) -> Basis:
     """An empty basis of the kind asked for."""
     like, kind = operator.gradient, settings.basis
     if kind == "auto":
-        kind = "bf16" if like.numel() > LARGE else "full"
-    return Basis(
-        like.numel(),
-        dtype=torch.bfloat16 if kind.endswith("bf16") else like.dtype,
-        device=torch.device("cpu") if kind.startswith("cpu") else like.device,
-        work=like.dtype,
-        space=operator.space,
-        slab=SHORT_SLAB if max_basis(operator, settings) is None and like.numel() <= SHORT else SLAB,
-    )
+        kind = "bf16" if like.shape[0] > LARGE else "full"
+    short = max_basis(operator, settings) is None and like.shape[0] <= SHORT
+    return Basis(like, kind=kind, space=operator.space, slab=SHORT_SLAB if short else SLAB)
 
 
 def top(
     operator: Curvature,
-    s: Tensor | None,
-    warm: Sequence[Tensor],
+    s: Vector | None,
+    warm: Sequence[Vector],
     settings: ProbeSettings,
     seed: int,
-    collective: Collective | None = None,
+    agree: Agree | None = None,
 ) -> Eigen:
-    """λ₁, λ₂ and their vectors; replicated ranks pass their ``collective`` and start from the same bits."""
-    generator = torch.Generator().manual_seed(seed)
+    """λ₁, λ₂ and their vectors; replicated ranks ``agree`` on the bits they start from."""
+    generator = arrays(operator.gradient).generator(seed)
     kind: StartKind = AUTO if settings.start == "auto" else settings.start
     gradient = operator.gradient if s is None else s * operator.gradient
-    inexact = isinstance(operator, FiniteDifference) and not operator.central
+    rough = operator.rough
     most = max_basis(operator, settings)
     stop = Stop(
         settings.rho_tol,
         settings.gamma_tol,
         settings.gamma_floor,
         floor=operator.floor,
-        polished=inexact,
+        polished=rough,
         least=min(LEAST_WARM, most or LEAST_WARM) if warm and kind in WITH_HISTORY else 1,
     )
     start = start_vector(kind, gradient, warm, generator, operator.space)
-    if collective is not None:
-        broadcast_start(start, collective)
+    if agree is not None:
+        start = agree(start)
     solve = lanczos(
         scaled(operator, s),
         start,
@@ -113,11 +114,11 @@ def top(
         generator=generator,
         basis=new_basis(operator, settings),
         max_basis=most,
-        want=max(2, kept(settings, operator.gradient.numel())),
+        want=max(2, kept(settings, operator.gradient.shape[0])),
     )
-    if inexact and _too_noisy(solve, stop):
-        assert isinstance(operator, FiniteDifference)  # noqa: S101  (``inexact`` says so)
-        solve = _polished(operator, s, solve)
+    if rough and _too_noisy(solve, stop):
+        with operator.accurately():
+            solve = polish(scaled(operator, s), solve, operator.floor, operator.space)
     cold = not warm or kind == "gradient"
     return Eigen(solve, "gradient" if cold and kind != "random" else kind)
 
@@ -140,7 +141,7 @@ def raw_sharpness(operator: Curvature, settings: ProbeSettings) -> tuple[float |
         operator.gradient,
         max_matvecs=settings.max_matvecs,
         stop=Stop(settings.rho_tol, floor=operator.floor, gap=False),
-        generator=torch.Generator().manual_seed(settings.seed),
+        generator=arrays(operator.gradient).generator(settings.seed),
         basis=new_basis(operator, settings),
         max_basis=max_basis(operator, settings),
         want=0,
@@ -162,17 +163,3 @@ def _too_noisy(solve: Solve, stop: Stop) -> bool:
         return False
     noise = Bounds(solve.asymmetry, solve.asymmetry, solve.asymmetry, solve.asymmetry)
     return solve.outcome is Outcome.CONVERGED and not stop.within(solve.found, noise)
-
-
-def _polished(operator: FiniteDifference, s: Tensor | None, solve: Solve) -> Solve:
-    step, operator.central = operator.step, True
-    operator.step = step * CENTRAL
-    try:
-        return polish(scaled(operator, s), solve, operator.floor, operator.space)
-    finally:
-        operator.step, operator.central = step, False
-
-
-# Of the one-sided step. With batch norm the worst errors of λ₁ were 5e-3 at 0.5, 1.5e-2 at 1 and 8e-2 at 3; the medians
-# are alike (``benchmarks/probe_differences.py``).
-CENTRAL = 0.5

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from dcao_client.spectrum.arrays import Vector, arrays
 from dcao_client.spectrum.basis import Basis
-from dcao_client.spectrum.hutchinson1989 import signs
 from dcao_client.spectrum.lanczos import Matvec, lanczos
 from dcao_client.spectrum.ritz import Array
 from dcao_client.spectrum.stop import Stop
@@ -35,9 +34,7 @@ class Density:
         return grid, bells @ self.weights / (sigma * np.sqrt(2 * np.pi))
 
 
-def density(
-    matvec: Matvec, like: Tensor, *, steps: int, samples: int, generator: torch.Generator, space: Space
-) -> Density:
+def density(matvec: Matvec, like: Vector, *, steps: int, samples: int, generator: Any, space: Space) -> Density:
     """φ(t) ≈ mean over random z of Σ τ_k² δ(t − θ_k): nodes θ of T, τ the first entries of its eigenvectors.
 
     Exact for polynomials of degree 2·steps − 1. Costs steps·samples products: an offline question, not a
@@ -45,9 +42,15 @@ def density(
     """
     nodes, weights, spent = [], [], 0
     for _ in range(samples):
-        basis = Basis(like.numel(), dtype=like.dtype, device=like.device, work=like.dtype, space=space)
+        start = arrays(like).signs(generator, like.shape[0], like)
         solve = lanczos(
-            matvec, signs(like, generator), max_matvecs=steps, stop=NEVER, generator=generator, basis=basis, want=0
+            matvec,
+            start,
+            max_matvecs=steps,
+            stop=NEVER,
+            generator=generator,
+            basis=Basis(like, space=space),
+            want=0,
         )
         spent += solve.matvecs
         if solve.found is None:

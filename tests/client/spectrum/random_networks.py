@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dcao_client.spectrum.torch.layout import Layout
 from dcao_client.spectrum.torch.precondition import rule, scaling
-from dcao_client.spectrum.vectors import Layout
 
 ACTIVATIONS: tuple[type[nn.Module], ...] = (nn.Tanh, nn.ReLU, nn.GELU)
 BATCHES = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)

@@ -16,8 +16,9 @@ from dcao_client.spectrum.torch.finite_difference import FiniteDifference
 from dcao_client.spectrum.torch.gauss_newton import GaussNewton
 from dcao_client.spectrum.torch.isolation import isolated
 from dcao_client.spectrum.torch.kinks import FrozenKinks, KinksMovedError
+from dcao_client.spectrum.torch.layout import Layout
 from dcao_client.spectrum.torch.problem import Alone, Problem
-from dcao_client.spectrum.vectors import Layout, norm
+from dcao_client.spectrum.vectors import norm
 
 Batch = tuple[Tensor, Tensor]
 

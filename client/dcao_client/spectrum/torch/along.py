@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dcao_client.spectrum.operators import Curvature
 from dcao_client.spectrum.result import Directional, finite
-from dcao_client.spectrum.vectors import Layout
+from dcao_client.spectrum.torch.layout import Layout
 
 
 @dataclass(frozen=True, slots=True)

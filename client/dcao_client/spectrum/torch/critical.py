@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
+from dcao_client.spectrum.result import Outcome, Spectrum
 from dcao_client.spectrum.torch.problem import Problem
 from dcao_client.spectrum.vectors import norm
 
@@ -97,3 +98,14 @@ def critical_along_gradient(problem: Problem, guess: float | None) -> tuple[floa
     finally:
         for alias, point in zip(problem.parameters, points, strict=True):
             alias.data = point
+
+
+def critical(found: tuple[float, float, Critical] | None) -> Spectrum:
+    """The spectrum of a forward-only measurement: ``rho`` is the critical sharpness, there is no gap."""
+    if found is None:
+        return Spectrum("diverged", Outcome.NON_FINITE, matvec="critical", detail=Outcome.NON_FINITE.sentence)
+    loss, length, result = found
+    if result.sharpness is None:
+        detail = "no step along the gradient raises the loss: it is flat or unbounded here"
+        return Spectrum("breakdown", loss=loss, grad_norm=length, matvec="critical", detail=detail)
+    return Spectrum("ok", rho=result.sharpness, loss=loss, grad_norm=length, matvec="critical", matvecs=result.forwards)

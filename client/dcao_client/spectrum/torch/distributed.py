@@ -63,10 +63,10 @@ class Ranks:
         return dist.get_world_size(self.group)
 
 
-def broadcast_start(vector: Tensor, collective: object) -> None:
-    """Give every rank the first rank's vector: bits that differ between ranks would let their Krylov spaces part."""
+def the_firsts(vector: Tensor, *, collective: object) -> Tensor:
+    """The first rank's vector on every rank, in place."""
     if isinstance(collective, Ranks):
-        first = dist.get_rank(collective.group) == 0
-        if not first:
+        if dist.get_rank(collective.group) != 0:
             vector.zero_()
         collective.sum_(vector)
+    return vector

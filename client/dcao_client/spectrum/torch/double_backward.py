@@ -12,12 +12,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dcao_client.spectrum.operators import Exact
 from dcao_client.spectrum.ritz import FLOORS
 from dcao_client.spectrum.torch.problem import Problem
 from dcao_client.spectrum.vectors import Space
 
 
-class DoubleBackward:
+class DoubleBackward(Exact):
     """H v = ∂(gᵀv)/∂w with g = ∂L/∂w kept differentiable (Pearlmutter 1994, by reverse over reverse)."""
 
     kind = "double_backward"

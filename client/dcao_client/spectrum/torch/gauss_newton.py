@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dcao_client.spectrum.operators import Exact
 from dcao_client.spectrum.ritz import FLOORS
 from dcao_client.spectrum.torch.problem import Problem
 from dcao_client.spectrum.vectors import Space
@@ -40,7 +41,7 @@ class CrossEntropy:
         return (weighted - p * weighted.sum(-1, keepdim=True)) / rows
 
 
-class GaussNewton:
+class GaussNewton(Exact):
     """G v for a model whose forward returns one tensor that the loss is computed from."""
 
     kind = "gauss_newton"

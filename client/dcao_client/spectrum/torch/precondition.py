@@ -18,8 +18,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from dcao_client.spectrum.torch.layout import Layout, real_view
 from dcao_client.spectrum.torch.sharded import local
-from dcao_client.spectrum.vectors import Layout, real_view
 
 State = dict[str, Any]
 Group = dict[str, Any]

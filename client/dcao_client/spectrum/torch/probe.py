@@ -12,26 +12,26 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from dcao_client.spectrum.measure import Question, critical, measure, track
+from dcao_client.spectrum.measure import Question, measure, track
 from dcao_client.spectrum.operators import Curvature
 from dcao_client.spectrum.result import Spectrum
 from dcao_client.spectrum.settings import ProbeSettings
 from dcao_client.spectrum.sharpness import sharpness
 from dcao_client.spectrum.solve import kept
-from dcao_client.spectrum.torch.along import Along, of_moved
+from dcao_client.spectrum.torch.along import Along, directional, of_moved
 from dcao_client.spectrum.torch.ask import Ask, answered, asked, operator_for
 from dcao_client.spectrum.torch.batches import count_examples, parts, take, what_failed
 from dcao_client.spectrum.torch.choose import Choice, UnavailableError, keep_graph
-from dcao_client.spectrum.torch.critical import critical_along_gradient
-from dcao_client.spectrum.torch.distributed import Ranks, RanksLostError
+from dcao_client.spectrum.torch.critical import critical, critical_along_gradient
+from dcao_client.spectrum.torch.distributed import Ranks, RanksLostError, the_firsts
 from dcao_client.spectrum.torch.double_backward import DoubleBackward
 from dcao_client.spectrum.torch.fingerprint import fingerprint, matrix_of
 from dcao_client.spectrum.torch.generators import own_generators
 from dcao_client.spectrum.torch.isolation import is_lazy, isolated, moved, trainable, unwrap
-from dcao_client.spectrum.torch.precondition import rule
+from dcao_client.spectrum.torch.layout import Layout
+from dcao_client.spectrum.torch.precondition import rule, scaling
 from dcao_client.spectrum.torch.problem import Alone, Collective, Loss, Problem, total_examples
 from dcao_client.spectrum.torch.sharded import is_sharded, local
-from dcao_client.spectrum.vectors import Layout
 
 T = TypeVar("T")
 log = logging.getLogger("dcao")
@@ -267,15 +267,15 @@ class Probe:
         return answer.spectrum
 
     def _question(self, real: Sequence[nn.Parameter], along: Along | None = None) -> Question:
+        optimizer = self.optimizer
+        layout = Layout([local(p) for p in real])
         return Question(
             self.settings,
-            real,
-            self.optimizer,
-            self.preconditioned,
+            (lambda o: scaling(optimizer, real, o.gradient, layout)) if self.preconditioned and optimizer else None,
             self._warm,
             self.settings.seed * 1_000_003 + self._probes,
-            None if is_sharded(real) else self._collective,
-            along,
+            None if is_sharded(real) else functools.partial(the_firsts, collective=self._collective),
+            None if along is None else functools.partial(directional, along=along, real=real, optimizer=optimizer),
         )
 
     def _tracked(self, problem: Problem, real: Sequence[nn.Parameter]) -> Spectrum:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dcao_client.spectrum.torch.isolation import freeze_randomness
-from dcao_client.spectrum.vectors import Layout
+from dcao_client.spectrum.torch.layout import Layout
 
 Loss = Callable[[nn.Module, Any], Tensor]
 

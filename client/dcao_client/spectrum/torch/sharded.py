@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dcao_client.spectrum.operators import Exact
 from dcao_client.spectrum.torch.finite_difference import STEP
 from dcao_client.spectrum.torch.kinks import FrozenKinks
 from dcao_client.spectrum.torch.problem import Collective, Problem
@@ -43,7 +44,7 @@ class ShardedSpace(Space):
         return partial
 
 
-class ShardedDifference:
+class ShardedDifference(Exact):
     """Central differences (two backward passes a product) on this rank's shards."""
 
     kind = "finite_difference"

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dcao_client.spectrum.torch.isolation import moved
-from dcao_client.spectrum.vectors import Layout, real_view
+from dcao_client.spectrum.torch.layout import Layout, real_view
 
 
 def shares(vector: Tensor, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> dict[str, float]:

@@ -1,0 +1,1 @@
+"""NumPy's arrays: the plainest there are, beside which the other frameworks' are tested."""
