@@ -32,7 +32,7 @@ COPY experiments experiments
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca,target=/run/secrets/ca.crt \
     --mount=type=cache,target=/root/.cache/pip \
-    python -m pip --python /opt/dcao/bin/python install -c constraints.txt '.[client]' 'scikit-learn>=1.5'
+    python -m pip --python /opt/dcao/bin/python install -c constraints.txt '.[torch]' 'scikit-learn>=1.5'
 
 FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="dcao-worker" \

@@ -17,7 +17,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-EXTRAS = ("server", "client", "parquet", "otel")
+EXTRAS = ("server", "client", "torch", "parquet", "otel")
 COMMANDS = {
     "dcao": (
         "",
@@ -48,6 +48,8 @@ def lower_bounds(project: dict[str, object]) -> dict[str, str]:
     wanted: list[str] = [*project["dependencies"], *(line for extra in EXTRAS for line in extras[extra])]  # type: ignore[misc]
     bounds: dict[str, str] = {}
     for line in wanted:
+        if line.startswith("dcao["):  # an extra of ours, which is here as well
+            continue
         match = re.match(r"([A-Za-z0-9_.-]+)(?:\[[^]]*\])?>=([A-Za-z0-9.]+)", line)
         if match is None:
             raise ValueError(f"expected NAME>=VERSION in pyproject.toml, got {line!r}")

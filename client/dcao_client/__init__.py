@@ -4,9 +4,11 @@
 the first two is asked for.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from dcao_client.errors import DcaoError, RefusedError, UnreachableError
+from dcao_client.extras import missing_extra
 from dcao_client.session import Session
 
 if TYPE_CHECKING:
@@ -18,17 +20,16 @@ if TYPE_CHECKING:
 __all__ = ["DCAO", "Attachment", "DcaoError", "MicroBatches", "RefusedError", "Session", "UnreachableError", "attach"]
 
 
+_WHERE = {
+    "DCAO": "hooks.optimizer",
+    "Attachment": "hooks.attachment",
+    "MicroBatches": "spectrum.batches",
+    "attach": "hooks.torch_loop",
+}
+
+
 def __getattr__(name: str) -> Any:
-    if name == "DCAO":
-        from dcao_client.hooks.optimizer import DCAO
-
-        return DCAO
-    if name == "MicroBatches":
-        from dcao_client.spectrum import MicroBatches
-
-        return MicroBatches
-    if name in ("attach", "Attachment"):
-        from dcao_client.hooks import torch_loop
-
-        return getattr(torch_loop, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    with missing_extra("torch", f"{__name__}.{name}"):
+        return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)

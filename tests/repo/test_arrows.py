@@ -62,6 +62,18 @@ def test_the_probe_knows_nothing_of_the_network_nor_of_hooks():
         assert "httpx" not in imported(path), path
 
 
+def test_the_mathematics_knows_no_framework():
+    """What multiplies by a Hessian is in a package for each; NumPy holds the small projected matrix."""
+    rooms = ROOT / "client/dcao_client/spectrum"
+    for path in rooms.glob("*.py"):
+        assert imported(path) & FRAMEWORKS <= {"numpy"}, path
+    for room in (path for path in rooms.iterdir() if path.is_dir() and path.name != "__pycache__"):
+        for path in room.glob("*.py"):
+            assert imported(path) & FRAMEWORKS <= {"numpy", room.name}, path
+            others = [other.name for other in rooms.iterdir() if other.is_dir() and other != room]
+            assert not any(f"dcao_client.spectrum.{other}" in path.read_text("utf-8") for other in others), path
+
+
 def test_nothing_is_called_utils():
     """A name that says nothing is not a place."""
     assert not [path for path in FILES if path.stem in ("utils", "helpers", "misc", "common")]

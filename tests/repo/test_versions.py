@@ -23,7 +23,7 @@ def test_every_requirement_has_a_lower_bound_that_can_be_installed_alone() -> No
 
 def test_a_requirement_without_a_lower_bound_is_named() -> None:
     lower_bounds = runpy.run_path(str(ROOT / "scripts/versions.py"))["lower_bounds"]
-    extras = {extra: [] for extra in ("server", "client", "parquet", "otel")}
+    extras = {extra: [] for extra in ("server", "client", "torch", "parquet", "otel")}
     with pytest.raises(ValueError, match="got 'typer'"):
         lower_bounds({"dependencies": ["typer"], "optional-dependencies": extras})
 

@@ -66,9 +66,10 @@ def test_the_wheel_holds_types_scripts_and_page(installed):
     [
         ("", ["torch", "fastapi", "httpx", "redis"]),
         ("server", ["torch", "httpx"]),
-        ("client", ["fastapi", "redis", "uvicorn"]),
+        ("client", ["torch", "jax", "fastapi", "redis", "uvicorn"]),
+        ("torch", ["jax", "fastapi", "redis", "uvicorn"]),
     ],
-    ids=["base", "server", "client"],
+    ids=["base", "server", "client", "torch"],
 )
 def test_an_extra_brings_no_more_than_its_side_needs(wheel, extra, never, tmp_path):
     """What pip would install into an empty environment."""
@@ -93,5 +94,5 @@ def test_an_extra_brings_no_more_than_its_side_needs(wheel, extra, never, tmp_pa
     ]
     run(*command, env=os.environ)
     names = {item["metadata"]["name"].lower() for item in json.loads(report.read_text())["install"]}
-    assert "pydantic" in names
+    assert {"pydantic", *({extra} & {"torch"})} <= names
     assert not names & set(never)

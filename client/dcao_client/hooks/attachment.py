@@ -5,32 +5,63 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Self
-
-from torch import Tensor, nn
+from typing import Any, Protocol, Self, runtime_checkable
 
 from dcao_client.hooks.cadence import Cadence
 from dcao_client.hooks.controlled import Controlled
 from dcao_client.hooks.curves import Curves, curves
+from dcao_client.hooks.go_back import go_back
 from dcao_client.hooks.observe import to_observation
 from dcao_client.hooks.quiet import never_raises
 from dcao_client.hooks.ranks import from_talker
-from dcao_client.hooks.rollback import LastGood, go_back
 from dcao_client.once import Once
 from dcao_client.run_context import RunContext
 from dcao_client.session import Session
-from dcao_client.spectrum import Probe, Spectrum
+from dcao_client.spectrum import Spectrum
+from dcao_client.spectrum.batches import MicroBatches
 from dcao_client.spectrum.budget import Action
-from dcao_client.spectrum.torch.batches import MicroBatches, count_examples, measured_examples, parts
-from dcao_client.spectrum.torch.problem import Collective
+from dcao_client.spectrum.settings import ProbeSettings
 from dcao_proto import Decision, Hyperparameters
 
 log = logging.getLogger("dcao")
 
-Loss = Callable[[nn.Module, Any], Tensor]
+Loss = Callable[[Any, Any], Any]  # (model, batch) to the mean loss, a scalar
 
 SHARPNESS_SHARE = 0.25  # the full batch moves no result of a law that needs the sharpness only (docs/policies.md)
 PATH_INTERVAL = 32  # with a quarter of the batch and three products a probe is about one gradient: 3 %
+
+
+@runtime_checkable
+class Keeps(Protocol):
+    """A rollback that keeps states of its own."""
+
+    def healthy(self, step: int) -> None: ...
+
+
+class Probes(Protocol):
+    """What measures, whatever the framework."""
+
+    settings: ProbeSettings
+
+    def measure(self, batch: Any) -> Spectrum: ...
+
+    def sharpness(self, batch: Any) -> Spectrum: ...
+
+    def track(self, batch: Any) -> Spectrum: ...
+
+    def join(self, collective: Any) -> None: ...
+
+    def examples(self, batch: Any) -> int:
+        """How many the batch holds."""
+        ...
+
+    def measured_examples(self, examples: int, share: float) -> int | None:
+        """How many of them to measure where a share is enough; None: all, whatever comes."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 class Attachment(RunContext):
@@ -47,7 +78,7 @@ class Attachment(RunContext):
 
     def __init__(
         self,
-        probe: Probe,
+        probe: Probes,
         controlled: Controlled,
         session: Session | None,
         cadence: Cadence,
@@ -111,7 +142,7 @@ class Attachment(RunContext):
         spectrum = self.probe.measure(measured) if self._with_gap else self.probe.sharpness(measured)
         return self._use(spectrum, step, action)
 
-    def measure_over(self, collective: Collective) -> None:
+    def measure_over(self, collective: Any) -> None:
         """Measures together with these ranks from now on."""
         self.probe.join(collective)
 
@@ -155,7 +186,7 @@ class Attachment(RunContext):
             self.went_back = go_back(self._rollback)
             if self.went_back:
                 self._cadence.measure_at(self.steps)
-        elif isinstance(self._rollback, LastGood) and decision.regime not in ("held", "pending"):
+        elif isinstance(self._rollback, Keeps) and decision.regime not in ("held", "pending"):
             self._rollback.healthy(step)
 
     def _next_in(self, step: int, decision: Decision) -> int:
@@ -183,9 +214,8 @@ class Attachment(RunContext):
 
         Its curvature would carry another fingerprint and start the references anew; the next step's batch will do.
         """
-        count = self.probe.settings.examples or count_examples
         try:
-            examples = sum(count(part) for part in parts(batch))
+            examples = self.probe.examples(batch)
         except Exception:  # noqa: BLE001  (who cannot be counted cannot be measured: the probe says so, once)
             return False
         self._choose_probe_batch(examples)
@@ -200,7 +230,7 @@ class Attachment(RunContext):
         if settings.probe_batch is not None or self._probe_data is not None:
             return
         share = (1.0 if budget is None else budget.share()) if self._with_gap else SHARPNESS_SHARE
-        wanted = measured_examples(self.probe.model, examples, share)
+        wanted = self.probe.measured_examples(examples, share)
         if wanted is not None:
             self.probe.settings = replace(settings, probe_batch=wanted)
 

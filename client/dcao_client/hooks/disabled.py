@@ -5,7 +5,6 @@ from typing import Any, Self
 
 from dcao_client.hooks.attachment import Attachment
 from dcao_client.hooks.controlled import Controlled
-from dcao_client.spectrum.torch.problem import Collective
 from dcao_proto import Decision, Hyperparameters
 
 log = logging.getLogger("dcao")
@@ -53,7 +52,7 @@ class Disabled(Attachment):
     def log_applied(self) -> None:
         """Nothing."""
 
-    def measure_over(self, collective: Collective) -> None:
+    def measure_over(self, collective: Any) -> None:
         """Nothing."""
 
     def diverged(self, detail: str) -> Decision | None:

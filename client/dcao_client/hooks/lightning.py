@@ -69,7 +69,7 @@ class CurvatureCallback(Callback):
 
     def _loss_of(self, pl_module: LightningModule) -> Loss:
         if callable(getattr(pl_module, "probe_loss", None)):
-            return lambda module, batch: module.probe_loss(batch)  # type: ignore[operator]
+            return lambda module, batch: module.probe_loss(batch)
         if not pl_module.automatic_optimization:
             raise ValueError(
                 "expected a loss, for a training_step with manual optimization takes steps of its own; give "

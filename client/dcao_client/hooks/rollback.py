@@ -8,15 +8,11 @@ function of yours instead, which loads your own checkpoint.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-
-log = logging.getLogger("dcao")
 
 EVERY = 250  # steps from one copy to the next: three vectors to the host are not for every probe
 
@@ -86,17 +82,3 @@ class LastGood:
 
 def _to_host(value: Tensor) -> Tensor:
     return value.detach().to("cpu", copy=True)
-
-
-def go_back(rollback: Callable[[], Any]) -> bool:
-    """Calls it; a fault of it is logged and does not reach training. Whether the run now stands elsewhere."""
-    try:
-        done = rollback() is not False
-    except Exception:
-        log.exception("DCAO: the run has diverged, and the rollback failed; training goes on from where it is")
-        return False
-    if done:
-        log.warning("DCAO: the run has diverged; it goes on from the last healthy state with half the push")
-    else:
-        log.warning("DCAO: the run has diverged before there was a healthy state to go back to")
-    return done

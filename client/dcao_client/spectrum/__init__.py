@@ -8,12 +8,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from dcao_client.extras import missing_extra
+from dcao_client.spectrum.batches import MicroBatches
 from dcao_client.spectrum.budget import Budget, Plan
 from dcao_client.spectrum.result import Directional, Outcome, Spectrum
 from dcao_client.spectrum.settings import ProbeSettings
 
 if TYPE_CHECKING:
-    from dcao_client.spectrum.torch.batches import MicroBatches
     from dcao_client.spectrum.torch.distributed import Ranks
     from dcao_client.spectrum.torch.gauss_newton import CrossEntropy
     from dcao_client.spectrum.torch.probe import Probe
@@ -36,7 +36,6 @@ __all__ = [
 
 _TORCH = {
     "CrossEntropy": "gauss_newton",
-    "MicroBatches": "batches",
     "Probe": "probe",
     "Ranks": "distributed",
     "Report": "report",

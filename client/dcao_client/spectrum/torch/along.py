@@ -15,17 +15,17 @@ from dcao_client.spectrum.torch.layout import Layout
 
 @dataclass(frozen=True, slots=True)
 class Along:
-    """An update, one tensor per trainable parameter, and whether groups are wanted apart."""
+    """An update, one tensor per trainable parameter, and whether the optimizer's groups are wanted apart."""
 
     direction: Sequence[Tensor]
     groups: bool = False
+    optimizer: torch.optim.Optimizer | None = None
 
 
 def directional(
     operator: Curvature,
     along: Along,
     real: Sequence[nn.Parameter],
-    optimizer: torch.optim.Optimizer | None,
 ) -> tuple[Directional | None, tuple[Directional, ...], int]:
     """−gᵀu and uᵀHu, the same with u restricted to each group, and the products it took.
 
@@ -36,15 +36,15 @@ def directional(
         raise ValueError("expected a direction with one tensor per trainable parameter, in parameters() order")
     layout = Layout(list(real))
     whole = _one(operator, layout.flatten(list(along.direction)), None)
-    if not along.groups or optimizer is None:
+    if not along.groups or along.optimizer is None:
         return whole, (), 1
     parts = []
-    for index, group in enumerate(optimizer.param_groups):
+    for index, group in enumerate(along.optimizer.param_groups):
         members = {id(p) for p in group["params"]}
         pieces = [d if id(p) in members else torch.zeros_like(d) for p, d in zip(real, along.direction, strict=True)]
         part = _one(operator, layout.flatten(pieces), str(group.get("name", index)))
         parts += [part] if part is not None else []
-    return whole, tuple(parts), 1 + len(optimizer.param_groups)
+    return whole, tuple(parts), 1 + len(along.optimizer.param_groups)
 
 
 def _one(operator: Curvature, u: Tensor, name: str | None) -> Directional | None:

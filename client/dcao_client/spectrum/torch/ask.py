@@ -2,18 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
 
 from dcao_client.spectrum.measure import Answer, Question
 from dcao_client.spectrum.operators import Curvature
 from dcao_client.spectrum.settings import ProbeSettings
+from dcao_client.spectrum.torch.along import Along, directional
 from dcao_client.spectrum.torch.choose import ACCEPT, Choice, UnavailableError, build
-from dcao_client.spectrum.torch.distributed import Ranks
+from dcao_client.spectrum.torch.distributed import Ranks, the_firsts
 from dcao_client.spectrum.torch.kinks import KinksMovedError
-from dcao_client.spectrum.torch.problem import Problem
-from dcao_client.spectrum.torch.sharded import ShardedDifference, is_sharded
+from dcao_client.spectrum.torch.layout import Layout
+from dcao_client.spectrum.torch.precondition import scaling
+from dcao_client.spectrum.torch.problem import Collective, Problem
+from dcao_client.spectrum.torch.sharded import ShardedDifference, is_sharded, local
 
 Ask = Callable[[Curvature, Question], Answer]
+
+
+def question(
+    settings: ProbeSettings,
+    real: Sequence[nn.Parameter],
+    preconditioner: torch.optim.Optimizer | None,
+    warm: Sequence[Tensor],
+    seed: int,
+    collective: Collective,
+    along: Along | None,
+) -> Question:
+    """What is asked; ``real`` are the model's own parameters, as the optimizer knows them."""
+    layout = Layout([local(p) for p in real])
+    return Question(
+        settings,
+        None if preconditioner is None else lambda o: scaling(preconditioner, real, o.gradient, layout),
+        warm,
+        seed,
+        None if is_sharded(real) else functools.partial(the_firsts, collective=collective),
+        None if along is None else functools.partial(directional, along=along, real=real),
+    )
 
 
 def operator_for(problem: Problem, settings: ProbeSettings, choice: Choice) -> Curvature:

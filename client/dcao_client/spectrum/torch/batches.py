@@ -1,4 +1,4 @@
-"""How many examples a batch holds, its first few, and its tensors."""
+"""How many examples a batch of tensors holds, its first few, and whether the model couples them."""
 
 from __future__ import annotations
 
@@ -8,25 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-
-class MicroBatches(list[Any]):
-    """Several batches that make one: measured together, each weighted by its examples.
-
-    It has a name of its own because a plain list is one batch: that is what a ``DataLoader`` yields.
-    """
-
-
-def parts(batch: Any) -> list[Any]:
-    """The micro-batches of a batch; itself alone if it is one."""
-    return list(batch) if isinstance(batch, MicroBatches) else [batch]
-
-
-def what_failed(error: Exception, batch: Any) -> str:
-    """The first line of what the user's loss or model raised; and a likely cause, if the batch looks like several."""
-    words = f"{type(error).__name__}: {error}".splitlines()[0][:240]
-    if type(batch) is list and batch and all(isinstance(one, tuple | list | Mapping) for one in batch):
-        words += " (a list is one batch: are these several? then give MicroBatches(batch))"
-    return words
+from dcao_client.spectrum.batches import part_of
 
 
 def count_examples(batch: Any) -> int:
@@ -52,19 +34,9 @@ def take(batch: Any, count: int) -> Any:
     return mapped(batch, lambda t: t[:count] if t.dim() and t.shape[0] == total else t)
 
 
-# Fewest examples of a batch that are measured where the product chooses: λ₁ of fewer is another number (Jensen).
-LEAST_EXAMPLES = 8
-
-
-def measured_examples(model: nn.Module, examples: int, share: float, least: int = LEAST_EXAMPLES) -> int | None:
-    """How many of a batch's examples to measure: ``share`` of them, no fewer than ``least``; None: all, whatever comes.
-
-    All where a layer of the model couples examples: part of such a batch is another function (batch norm under the
-    statistics of two examples), or none (of one). Also of an empty batch, which decides nothing.
-    """
-    if examples < 1 or share >= 1.0 or couples_examples(model):
-        return None
-    return min(examples, max(int(examples * share), least))
+def measured_examples(model: nn.Module, examples: int, share: float) -> int | None:
+    """How many of a batch's examples to measure where a ``share`` of them is enough; None: all, whatever comes."""
+    return part_of(examples, share, coupled=couples_examples(model))
 
 
 def couples_examples(model: nn.Module) -> bool:

@@ -12,24 +12,25 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from dcao_client.spectrum.batches import parts, what_failed
 from dcao_client.spectrum.measure import Question, measure, track
 from dcao_client.spectrum.operators import Curvature
 from dcao_client.spectrum.result import Spectrum
 from dcao_client.spectrum.settings import ProbeSettings
 from dcao_client.spectrum.sharpness import sharpness
 from dcao_client.spectrum.solve import kept
-from dcao_client.spectrum.torch.along import Along, directional, of_moved
-from dcao_client.spectrum.torch.ask import Ask, answered, asked, operator_for
-from dcao_client.spectrum.torch.batches import count_examples, parts, take, what_failed
+from dcao_client.spectrum.torch.along import Along, of_moved
+from dcao_client.spectrum.torch.ask import Ask, answered, asked, operator_for, question
+from dcao_client.spectrum.torch.batches import count_examples, measured_examples, take
 from dcao_client.spectrum.torch.choose import Choice, UnavailableError, keep_graph
 from dcao_client.spectrum.torch.critical import critical, critical_along_gradient
-from dcao_client.spectrum.torch.distributed import Ranks, RanksLostError, the_firsts
+from dcao_client.spectrum.torch.distributed import Ranks, RanksLostError
 from dcao_client.spectrum.torch.double_backward import DoubleBackward
 from dcao_client.spectrum.torch.fingerprint import fingerprint, matrix_of
 from dcao_client.spectrum.torch.generators import own_generators
 from dcao_client.spectrum.torch.isolation import is_lazy, isolated, moved, trainable, unwrap
 from dcao_client.spectrum.torch.layout import Layout
-from dcao_client.spectrum.torch.precondition import rule, scaling
+from dcao_client.spectrum.torch.precondition import rule
 from dcao_client.spectrum.torch.problem import Alone, Collective, Loss, Problem, total_examples
 from dcao_client.spectrum.torch.sharded import is_sharded, local
 
@@ -95,6 +96,14 @@ class Probe:
         """What the curvature is of: the parameters that the optimizer moves now, all trainable ones without it."""
         return moved(self.model, self.optimizer)
 
+    def examples(self, batch: Any) -> int:
+        """How many the batch holds, or several together."""
+        return sum((self.settings.examples or count_examples)(one) for one in parts(batch))
+
+    def measured_examples(self, examples: int, share: float) -> int | None:
+        """How many of them to measure where ``share`` is enough; None: all."""
+        return measured_examples(self.model, examples, share)
+
     def measure(self, batch: Any, *, direction: Sequence[Tensor] | None = None, groups: bool = False) -> Spectrum:
         """Measure on one batch, or on several together (``MicroBatches``; a plain list is one batch).
 
@@ -109,7 +118,7 @@ class Probe:
         every = trainable(self.model)
 
         def ask(problem: Problem, real: Sequence[nn.Parameter]) -> Spectrum:
-            along = None if direction is None else Along(of_moved(real, every, direction), groups)
+            along = None if direction is None else Along(of_moved(real, every, direction), groups, self.optimizer)
             return self._measured(problem, self._question(real, along), measure)
 
         found = self._tried(batch, ask)
@@ -146,8 +155,7 @@ class Probe:
     def analyse(self, batch: Any, use: Callable[[Curvature], T]) -> T:
         """Hand the raw curvature operator of a batch to ``use``: for offline questions (trace, density).
 
-        The operator must not be kept: its graph is dropped on return, and after a step its products are
-            wrong.
+        The operator must not be kept: its graph is dropped on return.
         """
         found: list[T] = []
 
@@ -213,8 +221,7 @@ class Probe:
 
     def _batches(self, batch: Any) -> list[Any]:
         """The micro-batches that hold an example, each cut to what is measured."""
-        count: Callable[[Any], int] = self.settings.examples or count_examples
-        limit = self.settings.probe_batch
+        limit, count = self.settings.probe_batch, self.settings.examples or count_examples
         return [one if limit is None else take(one, limit) for one in parts(batch) if count(one) > 0]
 
     def _with_problem(self, batches: list[Any], use: Callable[[Problem, Sequence[nn.Parameter]], Spectrum]) -> Spectrum:
@@ -267,16 +274,9 @@ class Probe:
         return answer.spectrum
 
     def _question(self, real: Sequence[nn.Parameter], along: Along | None = None) -> Question:
-        optimizer = self.optimizer
-        layout = Layout([local(p) for p in real])
-        return Question(
-            self.settings,
-            (lambda o: scaling(optimizer, real, o.gradient, layout)) if self.preconditioned and optimizer else None,
-            self._warm,
-            self.settings.seed * 1_000_003 + self._probes,
-            None if is_sharded(real) else functools.partial(the_firsts, collective=self._collective),
-            None if along is None else functools.partial(directional, along=along, real=real, optimizer=optimizer),
-        )
+        seed = self.settings.seed * 1_000_003 + self._probes
+        optimizer = self.optimizer if self.preconditioned else None
+        return question(self.settings, real, optimizer, self._warm, seed, self._collective, along)
 
     def _tracked(self, problem: Problem, real: Sequence[nn.Parameter]) -> Spectrum:
         if not self._warm:

@@ -1,0 +1,38 @@
+"""Batches: several that make one, and how much of one is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+# Fewest examples of a batch that are measured where the product chooses: λ₁ of fewer is another number (Jensen).
+LEAST_EXAMPLES = 8
+
+
+class MicroBatches(list[Any]):
+    """Several batches that make one: measured together, each weighted by its examples.
+
+    It has a name of its own because a plain list is one batch: that is what a ``DataLoader`` yields.
+    """
+
+
+def parts(batch: Any) -> list[Any]:
+    """The micro-batches of a batch; itself alone if it is one."""
+    return list(batch) if isinstance(batch, MicroBatches) else [batch]
+
+
+def what_failed(error: Exception, batch: Any) -> str:
+    """The first line of what the user's loss or model raised; and a likely cause, if the batch looks like several."""
+    words = f"{type(error).__name__}: {error}".splitlines()[0][:240]
+    if type(batch) is list and batch and all(isinstance(one, tuple | list | Mapping) for one in batch):
+        words += " (a list is one batch: are these several? then give MicroBatches(batch))"
+    return words
+
+
+def part_of(examples: int, share: float, *, coupled: bool, least: int = LEAST_EXAMPLES) -> int | None:
+    """How many of a batch's examples to measure: ``share`` of them, no fewer than ``least``; None: all, whatever comes.
+
+    All where a layer of the model couples examples: part of such a batch is another function (batch norm under the
+    statistics of two examples), or none (of one). Also of an empty batch, which decides nothing.
+    """
+    return None if examples < 1 or share >= 1.0 or coupled else min(examples, max(int(examples * share), least))
