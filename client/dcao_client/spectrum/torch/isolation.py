@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -219,3 +220,9 @@ def _swap_in_aliases(model: nn.Module, wanted: Sequence[nn.Parameter]) -> list[n
         if type(module).__name__ == "_WeightNorm":
             module.__dict__["forward"] = functools.partial(_weight_norm, dim=getattr(module, "dim", 0))
     return list(swapped.values())
+
+
+def mode_of(model: nn.Module) -> str:
+    """Train or eval mode of every module, in a few letters."""
+    modes = "".join("t" if module.training else "e" for module in model.modules())
+    return hashlib.sha256(modes.encode()).hexdigest() if len(set(modes)) > 1 else modes[0]

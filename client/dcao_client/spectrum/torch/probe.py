@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dcao_client.spectrum.batches import parts, what_failed
+from dcao_client.spectrum.fingerprint import fingerprint, matrix_of
 from dcao_client.spectrum.measure import Question, measure, track
 from dcao_client.spectrum.operators import Curvature
 from dcao_client.spectrum.result import Spectrum
@@ -26,9 +27,8 @@ from dcao_client.spectrum.torch.choose import Choice, UnavailableError, keep_gra
 from dcao_client.spectrum.torch.critical import critical, critical_along_gradient
 from dcao_client.spectrum.torch.distributed import Ranks, RanksLostError
 from dcao_client.spectrum.torch.double_backward import DoubleBackward
-from dcao_client.spectrum.torch.fingerprint import fingerprint, matrix_of
 from dcao_client.spectrum.torch.generators import own_generators
-from dcao_client.spectrum.torch.isolation import is_lazy, isolated, moved, trainable, unwrap
+from dcao_client.spectrum.torch.isolation import is_lazy, isolated, mode_of, moved, trainable, unwrap
 from dcao_client.spectrum.torch.layout import Layout
 from dcao_client.spectrum.torch.precondition import rule
 from dcao_client.spectrum.torch.problem import Alone, Collective, Loss, Problem, total_examples
@@ -290,7 +290,7 @@ class Probe:
     def _fingerprint(self, layout: Layout, examples: int, *, partial: bool) -> str:
         kind = self.settings.matvec if self.settings.matvec != "auto" else self.choice.kind
         return fingerprint(
-            self.model,
+            mode_of(self.model),
             policy=self.settings.batch_policy,
             examples=examples,
             dtype=",".join(sorted({str(d) for d in layout.dtypes})),

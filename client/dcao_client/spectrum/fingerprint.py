@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from torch import nn
-
 
 def fingerprint(
-    model: nn.Module,
+    mode: str,
     *,
     policy: str,
     examples: int,
@@ -18,12 +16,10 @@ def fingerprint(
     preconditioned: bool,
     parameters: Sequence[int] = (),
 ) -> str:
-    """Sixteen hex digits over train/eval mode of every module, batch policy, size, dtype, matrix and scaling.
+    """Sixteen hex digits over the model's mode, batch policy, size, dtype, matrix and scaling.
 
     ``parameters``: the sizes of those measured, where they are not all of the model's.
     """
-    modes = "".join("t" if module.training else "e" for module in model.modules())
-    mode = hashlib.sha256(modes.encode()).hexdigest() if len(set(modes)) > 1 else modes[0]
     said = "|".join((mode, policy, str(examples), dtype, matrix, "P" if preconditioned else "H"))
     if parameters:
         said += "|" + ",".join(map(str, parameters))
