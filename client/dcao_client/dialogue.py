@@ -8,12 +8,11 @@ from dcao_client.errors import AnswerError, RefusedError
 from dcao_client.transport import Transport
 from dcao_proto import Attempt, AttemptRequest, BackfillResult, Decision, JournalEntry, Observation, Run, RunSpec
 from dcao_proto.judge import judge
-from dcao_proto.message import Message
+from dcao_proto.message import MAX_ATTEMPT, Message
 from dcao_proto.paths import ATTEMPTS, BACKFILL, DECISIONS, HEALED_AFTER_HEADER, RUN
 from dcao_proto.reading import UnreadableAnswerError, read_answer
 
 TIMEOUT = 5.0  # s for one request; nobody waits for it
-MAX_ATTEMPT = 1_000_000  # restarts of one run; a number beyond is a mistake, and would shut every later attempt out
 
 M = TypeVar("M", bound=Message)
 

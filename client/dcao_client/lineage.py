@@ -7,6 +7,7 @@ from typing import Any
 
 from dcao_client.errors import DcaoError
 from dcao_proto import AttemptRequest, Decision, JournalEntry, Multipliers, Observation
+from dcao_proto.message import MAX_ATTEMPT
 from dcao_proto.observation import MAX_TOKEN_LENGTH
 from dcao_proto.policy import BoundPolicy, InvalidTokenError, PolicyState
 from dcao_proto.policy.compose import compose
@@ -141,7 +142,7 @@ class Lineage:
         self.last = None if state["last"] is None else Decision.model_validate(state["last"])
         self.origin = AttemptRequest(step=self.last.step if self.last else None, state=self.token, version=self.version)
         # A number of our own until the controller has given one.
-        self.attempt = max(state["attempt"], self.attempt) + 1
+        self.attempt = min(max(state["attempt"], self.attempt) + 1, MAX_ATTEMPT)
         self.confirmed, self.resumed = False, True
         self.ring.clear()
         self.recent.clear()

@@ -5,7 +5,17 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from dcao_proto.hyperparameters import Multipliers
-from dcao_proto.message import MAX_GROUPS, MAX_REASONS, Count, Message, Name, NonNegative, Real, ShortText
+from dcao_proto.message import (
+    MAX_GROUPS,
+    MAX_REASONS,
+    AttemptNumber,
+    Count,
+    Message,
+    Name,
+    NonNegative,
+    Real,
+    ShortText,
+)
 from dcao_proto.observation import MAX_TOKEN_LENGTH, Observation
 from dcao_proto.run import RunSpec
 
@@ -25,7 +35,7 @@ class GroupMultiplier(Message):
 class Decision(Message):
     """What to use from this step on: base × multiplier, at most the ceiling, ready to write into the optimizer."""
 
-    attempt: Count
+    attempt: AttemptNumber
     step: Count = Field(description="The observation's step; the values hold from this step on.")
     lr: NonNegative = Field(description="η to use.")
     momentum: float = Field(ge=0, lt=1, description="β to use (β₁ for the Adam family).")
@@ -68,7 +78,7 @@ class Decision(Message):
 class Record(Message):
     """One entry of a run's history: what was observed and what was decided, once for each (attempt, step)."""
 
-    attempt: Count
+    attempt: AttemptNumber
     step: Count
     observation: Observation = Field(description="As observed, or as aggregated; without the state token.")
     decision: Decision = Field(description="As applied; without the state token.")

@@ -113,6 +113,9 @@ Positive = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0)]
 # 2**53 - 1 is the largest integer that every JSON reader keeps exactly; a Redis stream ID holds it with room to spare.
 MAX_COUNT = 2**53 - 1
 Count = Annotated[int, Field(strict=True, ge=0, le=MAX_COUNT)]
+MAX_ATTEMPT = 10_000
+"""Restarts of one run: one every ten minutes for ten weeks. A run's record names all of them."""
+AttemptNumber = Annotated[int, Field(strict=True, ge=0, le=MAX_ATTEMPT)]
 # A name is a path segment, a Prometheus label value and part of a Redis key.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]

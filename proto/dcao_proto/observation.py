@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from dcao_proto.hyperparameters import Hyperparameters
-from dcao_proto.message import MAX_GROUPS, Count, Message, Name, NonNegative, Positive, Real, ShortText
+from dcao_proto.message import MAX_GROUPS, AttemptNumber, Count, Message, Name, NonNegative, Positive, Real, ShortText
 
 ObservationStatus = Literal["ok", "breakdown", "diverged", "unavailable"]
 MAX_TOKEN_LENGTH = 65536
@@ -63,7 +63,7 @@ class Path(Message):
 class Observation(Message):
     """One worker's measurement at one optimizer step: body of `POST …/decisions`."""
 
-    attempt: Count = Field(default=1, description="Attempt of the run that observes; 1 at first.")
+    attempt: AttemptNumber = Field(default=1, description="Attempt of the run that observes; 1 at first.")
     step: Count = Field(description="Optimizer steps taken so far in this run.")
     status: ObservationStatus = Field(
         default="ok",

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from dcao_proto.hyperparameters import Bounds, Hyperparameters
-from dcao_proto.message import NAME_PATTERN, Count, Message, Name, Real, ShortText
+from dcao_proto.message import NAME_PATTERN, AttemptNumber, Count, Message, Name, Real, ShortText
 from dcao_proto.optimizers import OptimizerName
 
 Aggregate = Literal["first", "mean", "median", "max", "trimmed_mean"]
@@ -111,7 +111,7 @@ class Run(Message):
     status: RunStatus = Field(
         description="created (nothing observed yet), active, stale (observations overdue), finished, failed."
     )
-    attempt: Count = Field(description="The attempt that may write; older ones are fenced off. The first is 1.")
+    attempt: AttemptNumber = Field(description="The attempt that may write; older ones are fenced off. The first is 1.")
     version: Count = Field(description="Number of decisions made by the lineage that the attempt continues.")
     last_step: Count | None = Field(default=None, description="Step of the newest decision, in optimizer steps.")
     created_at: Real = Field(description="Seconds since the epoch, controller's clock.")
@@ -128,9 +128,10 @@ class RunPage(Message):
 
 
 class ProjectList(Message):
-    """Projects that have or had runs, as far as the caller may read them, in order of name."""
+    """Some projects that have runs, as far as the caller may read them, in order of name."""
 
     projects: tuple[Name, ...]
+    next_cursor: str | None = Field(default=None, description="Give it as `cursor` to go on; absent on the last page.")
 
 
 class RunEnd(Message):
@@ -142,7 +143,7 @@ class RunEnd(Message):
 class AttemptRequest(Message):
     """A restart from a checkpoint. It fences the attempt before it: whatever that still sends is refused."""
 
-    attempt: Count | None = Field(
+    attempt: AttemptNumber | None = Field(
         default=None,
         description="The number wanted, for a client that restarted while the controller was away; the next one if "
         "absent. The current number with the same state answers again what was answered.",
@@ -157,6 +158,6 @@ class AttemptRequest(Message):
 class Attempt(Message):
     """The attempt that now owns the run, and the state it starts from."""
 
-    attempt: Count
+    attempt: AttemptNumber
     version: Count
     state: str | None = Field(default=None, description="State token to echo in the first observation.")

@@ -61,7 +61,7 @@ def create_app(settings: Settings | None = None, *, store: HistoryStore | None =
         store=store,
         metrics=metrics,
         lifecycle=lifecycle,
-        runs=RunService(store, stale_factor=settings.stale_factor, stale_floor=settings.stale_floor_seconds),
+        runs=RunService(store, metrics, stale_factor=settings.stale_factor, stale_floor=settings.stale_floor_seconds),
         decisions=DecisionService(store, metrics),
         backfills=BackfillService(store, metrics),
         history=HistoryService(store, metrics),

@@ -3,9 +3,13 @@
 `dcao-controller gc` calls `collect`; with `dry_run` it tells what it would do.
 """
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from dcao_server.store.contract import HistoryStore, RunKey
+
+PAGE = 1000
+"""Projects read in one go."""
 
 
 @dataclass
@@ -37,12 +41,21 @@ async def collect(
     """
     collected = Collected()
     oldest = now - retention_days * 86_400
-    for project in await store.projects():
+    async for project in every_project(store):
         for name in await store.index(project):
             await _collect_run(store, RunKey(project, name), collected, now, oldest, max_records, dry_run=dry_run)
         if not dry_run:
             await store.forget(project, [key.run for key in collected.orphans if key.project == project])
     return collected
+
+
+async def every_project(store: HistoryStore) -> AsyncIterator[str]:
+    """All projects, a page at a time."""
+    names = await store.projects("", PAGE)
+    while names:
+        for name in names:
+            yield name
+        names = await store.projects(names[-1], PAGE)
 
 
 async def _collect_run(

@@ -111,9 +111,13 @@ class HistoryService:
 
     async def follow(self, key: RunKey, after: Position) -> AsyncIterator[Record]:
         """Records after a position as they come, without end."""
-        async for stored in self._store.follow(key, after):
-            for record in decoded([stored]):
-                yield record
+        try:
+            async for stored in self._store.follow(key, after):
+                for record in decoded([stored]):
+                    yield record
+        except StoreUnavailableError as error:
+            self._metrics.store_failed("follow", error)
+            raise
 
 
 def format_cursor(position: Position) -> str:

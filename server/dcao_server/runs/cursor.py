@@ -36,6 +36,17 @@ def decode(cursor: str) -> tuple[float, str]:
     return created_at, name
 
 
+def check_name(cursor: str) -> str:
+    """A cursor that is the name that came last.
+
+    Raises:
+        ProblemError: invalid; no name.
+    """
+    if not _is_name(cursor):
+        raise _invalid()
+    return cursor
+
+
 def _invalid() -> ProblemError:
     return ProblemError(
         ProblemKind.INVALID, "expected `cursor` as a page's next_cursor gave it; leave it out to start from the top"

@@ -64,9 +64,14 @@ async def delete_run(context: Ctx, key: Key) -> Response:
 
 
 @router.get(paths.PROJECTS, response_model=ProjectList, responses=problems(), summary="Projects that have runs")
-async def list_projects(context: Ctx, request: Request) -> Response:
-    """Those that the caller's API key may read; all of them where keys are off."""
-    return answer(await context.runs.projects(request.scope.get(KEY)))
+async def list_projects(
+    context: Ctx,
+    request: Request,
+    cursor: Annotated[str | None, Query(max_length=512, description="next_cursor of the page before.")] = None,
+    limit: Annotated[int, count_query(1000, "Projects on the page, at most.")] = 100,
+) -> Response:
+    """In order of name, those that the caller's API key may read; all of them where keys are off."""
+    return answer(await context.runs.projects(request.scope.get(KEY), cursor=cursor, limit=limit))
 
 
 @router.get(paths.RUNS, response_model=RunPage, responses=problems(), summary="Runs of a project, newest first")
@@ -101,7 +106,7 @@ async def fail_run(context: Ctx, key: Key, end: Annotated[RunEnd | None, Body()]
 @router.post(
     paths.ATTEMPTS,
     response_model=Attempt,
-    responses=problems(NO_RUN, ProblemKind.FENCED, ProblemKind.INVALID_STATE, *BODY),
+    responses=problems(NO_RUN, ProblemKind.FENCED, ProblemKind.RUN_ENDED, ProblemKind.INVALID_STATE, *BODY),
     summary="Restart a run from a checkpoint",
 )
 async def begin_attempt(context: Ctx, key: Key, request: AttemptRequest) -> Response:

@@ -4,8 +4,10 @@ import time
 from collections.abc import Callable
 
 from dcao_proto import Attempt, AttemptRequest, ProblemError, ProblemKind, ProjectList, Run, RunSpec
+from dcao_proto.message import MAX_ATTEMPT
 from dcao_proto.policy import InvalidTokenError
 from dcao_proto.run import RunStatus
+from dcao_server.metrics import Metrics
 from dcao_server.responses import page_json
 from dcao_server.runs import cursor as cursors
 from dcao_server.runs.identity import bound, bound_from, check_version, digest_of, other_specification
@@ -33,25 +35,44 @@ class RunService:
 
     Args:
         store: where they are.
+        metrics: times and counts the calls to it.
         stale_factor: a run is stale after this many of its usual intervals in silence.
         stale_floor: and never before this many seconds.
         clock: seconds since the epoch.
     """
 
     def __init__(
-        self, store: HistoryStore, *, stale_factor: float, stale_floor: float, clock: Callable[[], float] = time.time
+        self,
+        store: HistoryStore,
+        metrics: Metrics,
+        *,
+        stale_factor: float,
+        stale_floor: float,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
+        self._metrics = metrics
         self._factor = stale_factor
         self._floor = stale_floor
         self._clock = clock
 
-    async def projects(self, caller: ApiKey | None) -> ProjectList:
-        """Projects that a key may read; all of them without one."""
-        found = await self._store.projects()
-        return ProjectList(
-            projects=tuple(name for name in found if caller is None or caller.scope_in(name) >= Scope.READ)
-        )
+    async def projects(self, caller: ApiKey | None, *, cursor: str | None, limit: int) -> ProjectList:
+        """Projects that a key may read, without one all, after a cursor: the last name of the page before.
+
+        Raises:
+            ProblemError: invalid cursor.
+        """
+        after = "" if cursor is None else cursors.check_name(cursor)
+        found: list[str] = []
+        while len(found) <= limit:  # one more than asked for tells whether there is another page
+            with self._metrics.store_call("projects"):
+                batch = await self._store.projects(after, SCAN)
+            found.extend(name for name in batch if caller is None or caller.scope_in(name) >= Scope.READ)
+            if len(batch) < SCAN:
+                break
+            after = batch[-1]
+        more = len(found) > limit
+        return ProjectList(projects=tuple(found[:limit]), next_cursor=found[limit - 1] if more else None)
 
     async def create(self, key: RunKey, spec: RunSpec) -> tuple[Run, bool]:
         """The run, and whether this call created it.
@@ -66,7 +87,8 @@ class RunService:
             )
         digest = digest_of(policy.spec_segment)
         creation = Creation(policy.spec_segment, digest, policy.initial_token(), self._clock())
-        created = await self._store.create(key, creation)
+        with self._metrics.store_call("create"):
+            created = await self._store.create(key, creation)
         if created is None:
             raise not_found(key)
         run, new = created
@@ -92,7 +114,8 @@ class RunService:
         Raises:
             ProblemError: run-not-found.
         """
-        run = await self._store.get(key)
+        with self._metrics.store_call("get"):
+            run = await self._store.get(key)
         if run is None:
             raise not_found(key)
         return run
@@ -120,7 +143,8 @@ class RunService:
         while len(found) <= limit:
             # One more than asked for tells whether there is another page.
             wanted = SCAN if filtered else min(SCAN, limit + 1 - len(found))
-            batch = await self._store.page(project, after, wanted)
+            with self._metrics.store_call("page"):
+                batch = await self._store.page(project, after, wanted)
             for run in batch:
                 if self._matches(run, status, labels):
                     found.append(run)
@@ -147,7 +171,8 @@ class RunService:
         Raises:
             ProblemError: run-not-found; run-ended when it has ended otherwise.
         """
-        run = await self._store.end(key, status, reason, self._clock())
+        with self._metrics.store_call("end"):
+            run = await self._store.end(key, status, reason, self._clock())
         if run is None:
             raise not_found(key)
         if run.status != status:
@@ -163,7 +188,9 @@ class RunService:
         Raises:
             ProblemError: run-not-found.
         """
-        if not await self._store.delete(key, self._clock()):
+        with self._metrics.store_call("delete"):
+            existed = await self._store.delete(key, self._clock())
+        if not existed:
             raise not_found(key)
 
     async def restart(self, key: RunKey, request: AttemptRequest) -> Attempt:
@@ -186,7 +213,8 @@ class RunService:
                 raise ProblemError(ProblemKind.INVALID_STATE, str(error)) from error
             digest = digest_of(policy.spec_segment)
         restart = Restart(request.attempt, request.step, request.state, request.version, digest, self._clock())
-        result = await self._store.begin_attempt(key, restart)
+        with self._metrics.store_call("attempt"):
+            result = await self._store.begin_attempt(key, restart)
         if result.outcome is Outcome.MISSING and request.state is not None and request.version:
             result = await self._restart_lost(key, restart)
         if result.outcome is Outcome.MISSING:
@@ -195,6 +223,8 @@ class RunService:
             raise other_specification()
         if result.outcome is Outcome.FENCED:
             raise fenced(result.attempt)
+        if result.outcome is Outcome.EXHAUSTED:
+            raise exhausted(key)
         return Attempt(attempt=result.attempt, version=result.version, state=result.state)
 
     async def _restart_lost(self, key: RunKey, restart: Restart) -> RestartResult:
@@ -205,8 +235,10 @@ class RunService:
         creation = Creation(
             policy.spec_segment, restart.digest, restart.state, restart.now, restart.attempt or 2, restart.version
         )
-        await self._store.create(key, creation, restore=True)
-        return await self._store.begin_attempt(key, restart._replace(attempt=creation.attempt))
+        with self._metrics.store_call("restore"):
+            await self._store.create(key, creation, restore=True)
+        with self._metrics.store_call("attempt"):
+            return await self._store.begin_attempt(key, restart._replace(attempt=creation.attempt))
 
 
 def not_found(key: RunKey) -> ProblemError:
@@ -214,6 +246,15 @@ def not_found(key: RunKey) -> ProblemError:
     return ProblemError(
         ProblemKind.RUN_NOT_FOUND,
         f"expected an existing run, got {key.run} of project {key.project}; create it with PUT, or list the project's",
+    )
+
+
+def exhausted(key: RunKey) -> ProblemError:
+    """The run has had all the attempts that a run may have."""
+    return ProblemError(
+        ProblemKind.RUN_ENDED,
+        f"expected a run of fewer than {MAX_ATTEMPT} attempts, got {key.run}, which has had them all; go on from its "
+        "checkpoint as a run with another name",
     )
 
 

@@ -85,6 +85,7 @@ class StoredRun(NamedTuple):
     decisions: int
     reason: str | None
     attempts: tuple[AttemptStart, ...]
+    """In order; filled in by `get` only: a run may have thousands."""
     counts: Mapping[str, int] = MappingProxyType({})
     """How often each outcome and reason was tallied; filled in by `live` only."""
 
@@ -117,6 +118,7 @@ class Outcome(IntEnum):
     PENDING = 9  # observations of other workers are awaited
     READY = 10  # the observations suffice for a decision
     IMPLAUSIBLE = 11  # the caller's version is ahead by more decisions than there were steps; nothing was written
+    EXHAUSTED = 12  # the run has had as many attempts as a run may have
 
 
 class Append(NamedTuple):
@@ -204,7 +206,8 @@ class Restart(NamedTuple):
 
 
 class RestartResult(NamedTuple):
-    """APPENDED or REPLAYED with the attempt's number and start; FENCED with the number that owns the run; MISSING."""
+    """APPENDED or REPLAYED with the attempt's number and start; FENCED with the number that owns the run; MISSING;
+    EXHAUSTED."""
 
     outcome: Outcome
     attempt: int = 0
@@ -253,8 +256,8 @@ class HistoryStore(Protocol):
     async def page(self, project: str, after: tuple[float, str] | None, limit: int) -> list[StoredRun]:
         """Runs of a project, newest first, those after (created_at, name) in that order."""
 
-    async def projects(self) -> list[str]:
-        """Projects that have or had runs, in order of name."""
+    async def projects(self, after: str, limit: int) -> list[str]:
+        """Projects with entries in their index, in order of name, those after a name; "" is before all."""
 
     async def end(self, key: RunKey, status: StoredStatus, reason: str | None, now: float) -> StoredRun | None:
         """Ends a run; the first end stands and is returned. None if there is no such run."""
@@ -293,7 +296,7 @@ class HistoryStore(Protocol):
         """Trims every attempt's history to about its newest `max_records`; the number of records removed."""
 
     async def forget(self, project: str, runs: Sequence[str]) -> None:
-        """Removes index entries of runs that no longer exist."""
+        """Removes index entries of runs that no longer exist, and the project's own when it was the last."""
 
     async def index(self, project: str) -> list[str]:
         """Names in a project's index, of runs that exist or did."""

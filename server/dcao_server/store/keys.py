@@ -11,7 +11,7 @@ touch them together. Index keys are in other slots, so no script touches them; t
 | `dcao:1:{p/r}:n` | hash | how often each outcome and reason occurred | retention after the last write |
 | `dcao:1:idx:{p}:runs` | sorted set | run → seconds of creation | removed by `gc` |
 | `dcao:1:idx:{p}:active` | sorted set | run → seconds of the last observation | removed by `gc` |
-| `dcao:1:projects` | set | projects | for ever; one short string each |
+| `dcao:1:idx:projects` | sorted set | projects, all at 0, so that they are in order of name | removed by `gc` |
 | `dcao:1:{ready}:a`, `:b` | hash, stream | nothing; show that what a decision does works | `PROBE_SECONDS`; none |
 
 Fields of `meta` are one to six letters because every decision sends their names: `spec` encoded specification, `dg` its
@@ -25,7 +25,7 @@ from dcao_server.store.contract import RunKey
 PREFIX = "dcao:1"
 """1 is the version of this layout: a controller with another layout cannot misread it."""
 
-PROJECTS = f"{PREFIX}:projects"
+PROJECTS = f"{PREFIX}:idx:projects"
 
 PROBES = (f"{PREFIX}:{{ready}}:a", f"{PREFIX}:{{ready}}:b")
 """Written by readiness checks; hold nothing. A name with a slash is a run's, so neither can be one."""

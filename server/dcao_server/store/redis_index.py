@@ -28,12 +28,16 @@ class RedisIndex:
         self._bulk = bulk
         self._retention = retention_seconds
 
-    async def add(self, key: RunKey, created_at: float) -> None:
-        """A run exists; its place in listings is its creation."""
+    async def announce(self, key: RunKey, now: float) -> None:
+        """A run is about to be created; a place that it has already stays."""
         pipe = self._client.pipeline(transaction=False)
-        pipe.sadd(keys.PROJECTS, key.project)
-        pipe.zadd(keys.runs_index(key.project), {key.run: created_at})
+        pipe.zadd(keys.PROJECTS, {key.project: 0})
+        pipe.zadd(keys.runs_index(key.project), {key.run: now}, nx=True)
         await pipe.execute()
+
+    async def place(self, key: RunKey, created_at: float) -> None:
+        """The run's place in listings is its creation, whatever a repair has put there."""
+        await self._client.zadd(keys.runs_index(key.project), {key.run: created_at}, xx=True)
 
     @guarded
     async def write(self, heard: dict[RunKey, float], counts: dict[RunKey, Counter[str]]) -> None:
@@ -45,7 +49,7 @@ class RedisIndex:
         for (project, run), now in heard.items():
             projects.setdefault(project, []).append((now, run))
         for project, runs in projects.items():
-            yield "SADD", keys.PROJECTS, project
+            yield "ZADD", keys.PROJECTS, 0, project
             for some in few(runs, MEMBERS):
                 scores = [part for now, run in some for part in (repr(now), run)]
                 yield "ZADD", keys.active_index(project), "GT", *scores
@@ -58,18 +62,17 @@ class RedisIndex:
                 yield "HINCRBY", keys.counts(key), name, count
             yield "EXPIRE", keys.counts(key), self._retention
 
-    async def projects(self) -> list[str]:
-        """From the set of projects."""
-        return sorted(name.decode() for name in await self._client.smembers(keys.PROJECTS))
-
     async def runs(self, project: str) -> list[str]:
         """The whole index of a project, by name."""
         return sorted(name.decode() for name in await self._client.zrange(keys.runs_index(project), 0, -1))
 
     async def forget(self, project: str, runs: Sequence[str]) -> None:
-        """ZREM from both indexes."""
+        """ZREM from both indexes; of a project without runs too. One that gets a run meanwhile is back at its first
+        decision, as after a crash."""
         if runs:
             pipe = self._client.pipeline(transaction=False)
             pipe.zrem(keys.runs_index(project), *runs)
             pipe.zrem(keys.active_index(project), *runs)
             await pipe.execute()
+        if not await self._client.exists(keys.runs_index(project)):
+            await self._client.zrem(keys.PROJECTS, project)

@@ -1,5 +1,6 @@
 """Between Redis's replies and the contract's words."""
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 from dcao_server.store.contract import AttemptStart, RunKey, StoredRecord, StoredRun, StoredStatus
@@ -14,25 +15,33 @@ def parse_attempts(text: str) -> tuple[AttemptStart, ...]:
     return tuple(starts)
 
 
-def parse_run(key: RunKey, meta: dict[bytes, bytes], decisions: int) -> StoredRun | None:
-    """The run in a meta hash; None if it is absent or a tombstone."""
-    if b"dg" not in meta:
+FIELDS = ("spec", "dg", "status", "a", "v", "st", "last", "born", "hb", "reason")
+"""Of a meta hash, what every reader of a run needs; the starts of its attempts may be long."""
+
+
+def parse_run(key: RunKey, values: Sequence[bytes | None], decisions: int) -> StoredRun | None:
+    """The run in the `FIELDS` of a meta hash, with `atts` behind them or not; None if it is absent or a tombstone."""
+    spec, digest, status, attempt, version, state, last, born, heard, reason, *starts = values
+    if spec is None or digest is None or status is None or attempt is None:
         return None
-    last, reason = meta.get(b"last"), meta.get(b"reason")
+    assert version is not None  # noqa: S101  (the scripts write these together)
+    assert state is not None  # noqa: S101
+    assert born is not None  # noqa: S101
+    assert heard is not None  # noqa: S101
     return StoredRun(
         key=key,
-        spec=meta[b"spec"].decode(),
-        digest=meta[b"dg"].decode(),
-        status=cast(StoredStatus, meta[b"status"].decode()),
-        attempt=int(meta[b"a"]),
-        version=int(meta[b"v"]),
-        state=meta[b"st"].decode(),
+        spec=spec.decode(),
+        digest=digest.decode(),
+        status=cast(StoredStatus, status.decode()),
+        attempt=int(attempt),
+        version=int(version),
+        state=state.decode(),
         last_step=None if last is None else int(last),
-        created_at=float(meta[b"born"]),
-        updated_at=float(meta[b"hb"]),
+        created_at=float(born),
+        updated_at=float(heard),
         decisions=decisions,
         reason=None if reason is None else reason.decode(),
-        attempts=parse_attempts(meta[b"atts"].decode()),
+        attempts=parse_attempts(starts[0].decode()) if starts and starts[0] is not None else (),
     )
 
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, cast
 
-from dcao_proto.message import successor
+from dcao_proto.message import MAX_ATTEMPT, successor
 from dcao_server.ending import end, finish
 from dcao_server.store import keys
 from dcao_server.store.contract import (
@@ -103,7 +103,9 @@ class RedisStore:
 
     @guarded
     async def create(self, key: RunKey, creation: Creation, *, restore: bool = False) -> tuple[StoredRun, bool] | None:
-        """One script, then the index: an index entry that a crash left out is added by the next PUT."""
+        """The index, then one script: a crash between them, or a full memory, leaves an entry that every reader passes
+        over and `gc` removes, and never a run that no listing has."""
+        await self._index.announce(key, creation.now)
         made = await self._create(
             keys.meta(key),
             creation.spec,
@@ -116,12 +118,12 @@ class RedisStore:
             "1" if restore else "0",
             keys=1,
         )
-        if made == -1:
-            return None
-        run = await self._reader.get(key)
+        run = await self._reader.get(key) if made != -1 else None
         if run is None:
+            await self._index.forget(key.project, [key.run])
             return None
-        await self._index.add(key, run.created_at)
+        if made == 0:
+            await self._index.place(key, run.created_at)
         return run, made == 1
 
     @guarded
@@ -143,9 +145,9 @@ class RedisStore:
         return await self._reader.page(project, after, limit)
 
     @guarded
-    async def projects(self) -> list[str]:
-        """From the set of projects."""
-        return await self._reader.projects()
+    async def projects(self, after: str, limit: int) -> list[str]:
+        """From the index of projects."""
+        return await self._reader.projects(after, limit)
 
     @guarded
     async def end(self, key: RunKey, status: StoredStatus, reason: str | None, now: float) -> StoredRun | None:
@@ -181,6 +183,7 @@ class RedisStore:
             restart.digest,
             repr(restart.now),
             self._retention,
+            MAX_ATTEMPT,
             keys=1,
         )
         outcome = Outcome(reply[0])

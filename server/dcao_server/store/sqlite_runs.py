@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from dcao_proto.message import MAX_ATTEMPT
 from dcao_server.store.contract import (
     ENDED,
     AttemptStart,
@@ -28,12 +29,11 @@ _COLUMNS = (
 )
 
 
-def _run(database: sqlite3.Connection, row: Any) -> StoredRun:
+def _run(database: sqlite3.Connection, row: Any, *, with_attempts: bool = False) -> StoredRun:
     run_id, project, run, *fields, reason = row
     spec, digest, status, attempt, version, state, last_step, created_at, updated_at, decisions = fields
-    starts = database.execute(
-        "SELECT attempt, version, step FROM attempts WHERE run_id = ? ORDER BY attempt", (run_id,)
-    ).fetchall()
+    sql = "SELECT attempt, version, step FROM attempts WHERE run_id = ? ORDER BY attempt"
+    starts = database.execute(sql, (run_id,)).fetchall() if with_attempts else []
     return StoredRun(
         key=RunKey(project, run),
         spec=spec,
@@ -54,7 +54,7 @@ def _run(database: sqlite3.Connection, row: Any) -> StoredRun:
 def get(database: sqlite3.Connection, key: RunKey) -> StoredRun | None:
     """The run, None if there is none."""
     row = database.execute(f"SELECT {_COLUMNS} FROM runs WHERE project = ? AND run = ?", key).fetchone()  # noqa: S608
-    return None if row is None else _run(database, row)
+    return None if row is None else _run(database, row, with_attempts=True)
 
 
 def head(database: sqlite3.Connection, key: RunKey) -> Head | None:
@@ -114,10 +114,17 @@ def page(database: sqlite3.Connection, project: str, after: tuple[float, str] | 
     return [_run(database, row) for row in rows]
 
 
-def projects(database: sqlite3.Connection) -> list[str]:
-    """Projects with runs."""
-    sql = "SELECT DISTINCT project FROM runs WHERE project != ? ORDER BY project"
-    return [name for (name,) in database.execute(sql, (HIDDEN,))]
+def projects(database: sqlite3.Connection, after: str, limit: int) -> list[str]:
+    """Projects with runs, in order of name. Each is found by a jump in the index, however many runs it has."""
+    found: list[str] = []
+    while len(found) < limit:
+        sql = "SELECT MIN(project) FROM runs WHERE project > ? AND project != ?"
+        (name,) = database.execute(sql, (after, HIDDEN)).fetchone()
+        if name is None:
+            break
+        found.append(name)
+        after = name
+    return found
 
 
 def index(database: sqlite3.Connection, project: str) -> list[str]:
@@ -183,8 +190,9 @@ def begin_attempt(database: sqlite3.Connection, key: RunKey, restart: Restart) -
     if restart.state is not None and digest != restart.digest:
         return RestartResult(Outcome.OTHER_SPEC)
     attempt = owner + 1 if restart.attempt is None else restart.attempt
-    # 2**53 - 1 is the largest number on the wire: nobody can own what comes after it.
-    if attempt < owner or attempt > 2**53 - 1:
+    if attempt > MAX_ATTEMPT:
+        return RestartResult(Outcome.EXHAUSTED, owner)
+    if attempt < owner:
         return RestartResult(Outcome.FENCED, owner)
     if attempt == owner:
         told = (start_state, start_version)

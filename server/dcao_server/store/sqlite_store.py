@@ -176,9 +176,9 @@ class SqliteStore:
         """One read."""
         return await self._call(sqlite_runs.page, project, after, limit)
 
-    async def projects(self) -> list[str]:
+    async def projects(self, after: str, limit: int) -> list[str]:
         """One read."""
-        return await self._call(sqlite_runs.projects)
+        return await self._call(sqlite_runs.projects, after, limit)
 
     async def end(self, key: RunKey, status: StoredStatus, reason: str | None, now: float) -> StoredRun | None:
         """One transaction."""

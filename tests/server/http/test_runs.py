@@ -3,6 +3,7 @@
 import pytest
 from httpx import AsyncClient
 
+from dcao_proto.message import MAX_ATTEMPT
 from tests.server.http.asking import RUN, SPEC, decide, post, problem, put, records, seen, train
 
 
@@ -72,14 +73,47 @@ async def test_a_restart_from_a_checkpoint_goes_on_exactly_and_fences_the_old_at
     ]
 
 
-async def test_no_attempt_comes_after_the_largest_number(client: AsyncClient) -> None:
-    """A client may ask for 2**53 - 1; the run stays readable, and the next attempt is refused, not made unreadable."""
+async def test_a_run_has_so_many_attempts_and_no_more(client: AsyncClient) -> None:
+    """Each is named in the run's record. The last one trains on; the next is refused and told where to go on."""
     await put(client)
-    largest = 2**53 - 1
-    begun = await client.post(RUN + "/attempts", json={"attempt": largest})
-    assert (begun.status_code, begun.json()["attempt"]) == (200, largest)
-    problem(await client.post(RUN + "/attempts", json={}), 409, "fenced")
-    assert (await client.get(RUN)).json()["attempt"] == largest
+    problem(await client.post(RUN + "/attempts", json={"attempt": MAX_ATTEMPT + 1}), 422, "invalid")
+    begun = await client.post(RUN + "/attempts", json={"attempt": MAX_ATTEMPT})
+    assert (begun.status_code, begun.json()["attempt"]) == (200, MAX_ATTEMPT)
+    said = problem(await client.post(RUN + "/attempts", json={}), 409, "run-ended")
+    assert "another name" in said["detail"]
+    last = (await train(client, 0, 100, after=begun.json()))[-1]
+    assert (last["persisted"], last["attempt"]) == (True, MAX_ATTEMPT)
+    problem(await post(client, seen(200, last | {"attempt": MAX_ATTEMPT + 1})), 422, "invalid")
+    assert (await client.get(RUN)).json()["attempt"] == MAX_ATTEMPT
+
+
+async def test_projects_are_paged(client: AsyncClient) -> None:
+    """In order of name, and gone with their last run."""
+    names = sorted(f"p{index}" for index in range(23))
+    for name in names:
+        await put(client, run=f"/v1/projects/{name}/runs/r")
+    found: list[str] = []
+    query: dict[str, str] = {"limit": "10"}
+    sizes = []
+    while True:
+        page = (await client.get("/v1/projects", params=query)).json()
+        found += page["projects"]
+        sizes.append(len(page["projects"]))
+        if "next_cursor" not in page:
+            break
+        query["cursor"] = page["next_cursor"]
+    assert found == names
+    assert sizes == [10, 10, 3]
+    assert (await client.get("/v1/projects")).json() == {"projects": names}
+    await client.delete("/v1/projects/p7/runs/r")
+    assert "p7" not in (await client.get("/v1/projects")).json()["projects"]
+    for wrong in (
+        {"limit": "0"},
+        {"limit": "1001"},
+        {"cursor": "a b"},
+        {"cursor": "é"},
+    ):
+        problem(await client.get("/v1/projects", params=wrong), 422, "invalid")
 
 
 async def test_half_a_token_is_refused(client: AsyncClient) -> None:

@@ -384,6 +384,60 @@ def test_a_store_that_is_well_again_is_said_to_be(tmp_path: Path) -> None:
         asyncio.run(ask(running, settings))
 
 
+def test_a_run_that_a_full_memory_refuses_is_not_half_there(tmp_path: Path) -> None:
+    """Either it is in every listing or it is nowhere, also where Redis refuses one write and takes another."""
+    names = ["first", "second", "third"]
+
+    async def ask(running: RedisServer, settings: Settings) -> None:
+        with running.client() as other:
+            async with serving(settings) as (_, client):
+                await put(client)
+                await client.delete(RUN)  # a tombstone is in the way of the first
+                other.config_set("maxmemory", "1kb")
+                for name in ("resnet", *names):
+                    assert (await client.put(f"/v1/projects/vision/runs/{name}", json=SPEC)).status_code == 503
+                other.config_set("maxmemory", "0")
+                for name in ("resnet", *names):
+                    assert (await client.get(f"/v1/projects/vision/runs/{name}")).status_code == 404
+                assert (await client.get("/v1/projects/vision/runs")).json()["runs"] == []
+                for name in names:
+                    assert (await client.put(f"/v1/projects/vision/runs/{name}", json=SPEC)).status_code == 201
+                listed = (await client.get("/v1/projects/vision/runs")).json()["runs"]
+                assert sorted(run["run"] for run in listed) == names
+
+    with server(tmp_path) as (running, settings):
+        asyncio.run(ask(running, settings))
+
+
+ASKED = {
+    "create": ("PUT", RUN, SPEC),
+    "get": ("GET", RUN, None),
+    "page": ("GET", "/v1/projects/vision/runs", None),
+    "projects": ("GET", "/v1/projects", None),
+    "end": ("POST", RUN + ":finish", None),
+    "delete": ("DELETE", RUN, None),
+    "attempt": ("POST", RUN + "/attempts", {}),
+    "head": ("POST", RUN + "/decisions", seen(10)),
+}
+
+
+def test_every_503_of_the_store_is_in_the_metric(tmp_path: Path) -> None:
+    """Whichever route gave it, once."""
+
+    async def ask(settings: Settings) -> None:
+        async with serving(settings) as (_, client):
+            for op, (method, path, body) in ASKED.items():
+                answer = await client.request(method, path, **({} if body is None else {"json": body}))
+                assert answer.status_code == 503, (op, answer.text)
+                metrics = (await client.get("/metrics")).text
+                counted = re.findall(rf'dcao_store_errors_total{{kind="unavailable",op="{op}"}} ([\d.]+)', metrics)
+                assert [float(count) for count in counted] == [1.0], op
+
+    with server(tmp_path) as (running, settings):
+        running.kill()
+        asyncio.run(ask(settings))
+
+
 def test_a_pooled_connection_that_was_closed_is_no_answer(tmp_path: Path) -> None:
     """A restart, CLIENT KILL, `timeout`: the first use of every route."""
 

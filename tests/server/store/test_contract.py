@@ -2,6 +2,7 @@
 
 import asyncio
 
+from dcao_proto.message import MAX_ATTEMPT
 from dcao_server.store.contract import START, Contribution, HistoryStore, Outcome, Position, Restart, RunKey
 from tests.server.store.opening import DIGEST, KEY, OTHER_DIGEST, backfill, creation, item
 
@@ -245,7 +246,10 @@ async def test_runs_are_listed_newest_first_with_ties_by_name(store: HistoryStor
         seen += [run.key.run for run in page]
         after = (page[-1].created_at, page[-1].key.run)
     assert seen == expected
-    assert await store.projects() == ["speech", "vision"]
+    assert await store.projects("", 10) == ["speech", "vision"]
+    assert await store.projects("", 1) == ["speech"]
+    assert await store.projects("speech", 10) == ["vision"]
+    assert await store.projects("vision", 10) == []
     assert await store.index("vision") == ["a", "b", "c", "d", "e"]
 
 
@@ -408,3 +412,28 @@ async def test_a_version_ahead_by_more_decisions_than_steps_is_not_this_runs(sto
         assert (await store.append(KEY, item(20 if version > 13 else 12, version))).outcome is Outcome.IMPLAUSIBLE
     assert (await store.append(KEY, item(13, 3))).outcome is Outcome.HEALED
     assert [record.step for record in await store.read(KEY, START, 10)] == [10, 13]
+
+
+async def test_a_run_of_many_attempts_is_read_like_any_other(store: HistoryStore) -> None:
+    """Most of them never decided anything; the records of those that did come in order, and no listing names them."""
+    await store.create(KEY, creation())
+    wanted = []
+    for attempt in range(2, 1200):
+        assert (await store.begin_attempt(KEY, restart())).attempt == attempt
+        if attempt % 250 == 0:
+            await store.append(KEY, item(attempt, len(wanted), attempt=attempt))
+            wanted.append((attempt, attempt))
+    assert await steps(store) == wanted
+    run = await store.get(KEY)
+    assert run is not None
+    assert [start.attempt for start in run.attempts] == list(range(1, 1200))
+    (listed,) = await store.page(KEY.project, None, 10)
+    assert (listed.attempt, listed.attempts) == (1199, ())
+
+
+async def test_the_last_attempt_has_no_next(store: HistoryStore) -> None:
+    await store.create(KEY, creation())
+    last = await store.begin_attempt(KEY, restart(MAX_ATTEMPT))
+    assert (last.outcome, last.attempt) == (Outcome.APPENDED, MAX_ATTEMPT)
+    assert (await store.begin_attempt(KEY, restart())).outcome is Outcome.EXHAUSTED
+    assert (await store.begin_attempt(KEY, restart(MAX_ATTEMPT))).outcome is Outcome.REPLAYED

@@ -97,7 +97,7 @@ async def test_what_is_deleted_is_gone_at_once_and_removed_in_slices(tmp_path: P
         run_id = await store._write(sqlite_runs.hide, key, 3.0)
         assert run_id is not None
         assert await store.get(key) is None
-        assert await store.projects() == []
+        assert await store.projects("", 10) == []
         assert await store.read(key, START, 10) == []
         assert await store.create(key, Creation("spec", "digest", "state", 4.0), restore=True) is None
         removed = [await store._write(sqlite_runs.remove_hidden) for _ in range(5)]

@@ -3,8 +3,9 @@
 -- Returns 1 created, 0 exists, -1 deleted.
 if redis.call('HEXISTS', KEYS[1], 'dg') == 1 then return 0 end
 if ARGV[8] == '1' and redis.call('EXISTS', KEYS[1]) == 1 then return -1 end
-redis.call('DEL', KEYS[1])
+-- What needs memory comes first: where there is none, nothing has happened.
 redis.call('HSET', KEYS[1], 'spec', ARGV[1], 'dg', ARGV[2], 'st', ARGV[3], 'hb', ARGV[4], 'born', ARGV[4],
   'a', ARGV[5], 'v', ARGV[6], 'status', 'created', 'atts', ARGV[5] .. ':' .. ARGV[6] .. ':', 'as', ARGV[3], 'av', ARGV[6])
+redis.call('HDEL', KEYS[1], 'gone')
 redis.call('EXPIRE', KEYS[1], ARGV[7])
 return 1

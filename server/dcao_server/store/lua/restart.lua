@@ -1,13 +1,12 @@
 -- Makes an attempt the one that may write. KEYS 1 meta
--- ARGV  1 attempt or ''  2 step or ''  3 state or ''  4 version or ''  5 digest  6 now  7 lifetime in seconds
+-- ARGV  1 attempt or ''  2 step or ''  3 state or ''  4 version or ''  5 digest  6 now  7 lifetime in seconds  8 most attempts
 -- Returns {outcome, attempt, version, state}.
 local meta = redis.call('HMGET', KEYS[1], 'a', 'v', 'st', 'dg', 'status', 'as', 'av')
 if not meta[4] then return {6} end
 if ARGV[3] ~= '' and meta[4] ~= ARGV[5] then return {8} end
 local owner = tonumber(meta[1])
 local attempt = ARGV[1]
--- 2^53 - 1 is the largest number on the wire: nobody can own what comes after it.
-if attempt == '' and owner >= 9007199254740991 then return {5, owner} end
+if attempt == '' and owner >= tonumber(ARGV[8]) then return {12, owner} end
 if attempt == '' then attempt = string.format('%.0f', owner + 1) end
 local wanted = tonumber(attempt)
 if wanted < owner then return {5, owner} end

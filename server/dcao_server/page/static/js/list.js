@@ -1,6 +1,6 @@
 // The view of all runs: live ones with where they stand, and every run of each project.
 
-import { getJson, getText, Problem, runsPath } from "./api.js";
+import { getJson, getText, Problem, projectsPath, runsPath } from "./api.js";
 import { h } from "./dom.js";
 import { liveRuns } from "./exposition.js";
 import { ago, fixed, integer, number } from "./format.js";
@@ -19,6 +19,7 @@ export class ListView {
     this.status = "all";
     this.selected = -1;
     this.cursors = new Map(); // project → pages asked for
+    this.projectPages = 1;
     this.filter = h("input", { type: "search", placeholder: "Filter runs  /", "aria-label": "Filter the runs", oninput: () => this.#render() });
     this.chips = h("div", { class: "chips", role: "group", "aria-label": "Status" });
     this.body = h("div", { class: "card table-card" }, h("p", { class: "empty muted" }, "Loading the runs …"));
@@ -41,8 +42,8 @@ export class ListView {
   async refresh() {
     const options = { signal: this.abort.signal };
     try {
-      const [live, projects] = await Promise.all([this.#live(options), getJson("/v1/projects", options)]);
-      const pages = await Promise.all(projects.projects.map((project) => this.#project(project, options)));
+      const [live, projects] = await Promise.all([this.#live(options), this.#projects(options)]);
+      const pages = await Promise.all(projects.map((project) => this.#project(project, options)));
       this.rows = pages.flat().map((run) => ({ ...run, live: live.get(`${run.project}/${run.run}`) ?? null }));
       this.rows.sort((a, b) => LIVE.has(b.status) - LIVE.has(a.status) || b.updated_at - a.updated_at);
       this.setLink("live", "live");
@@ -62,6 +63,19 @@ export class ListView {
       if (error instanceof Problem) return new Map();
       throw error;
     }
+  }
+
+  async #projects(options) {
+    const names = [];
+    let cursor = null;
+    for (let page = 0; page < this.projectPages; page += 1) {
+      const answer = await getJson(projectsPath(cursor), options);
+      names.push(...answer.projects);
+      cursor = answer.next_cursor ?? null;
+      if (cursor === null) break;
+    }
+    this.moreProjects = cursor !== null;
+    return names;
   }
 
   async #project(project, options) {
@@ -115,6 +129,10 @@ export class ListView {
           this.refresh();
         } }, `Older runs of ${project}`),
       ),
+      ...(this.moreProjects ? [h("button", { class: "ghost", type: "button", onclick: () => {
+        this.projectPages += 1;
+        this.refresh();
+      } }, "More projects")] : []),
     );
   }
 
