@@ -304,7 +304,7 @@ def test_what_the_store_answers_is_said_where_people_look(what: str, tmp_path: P
 NEEDED = ["hset", "hget", "hmget", "hdel", "hincrby", "xadd", "xrange", "expire", "del", "evalsha"]
 
 
-@pytest.mark.parametrize("command", [*NEEDED, "unlink", "sadd", "zadd", "smembers", "zrevrangebyscore", "hgetall"])
+@pytest.mark.parametrize("command", [*NEEDED, "unlink", "zadd", "zrange", "zrevrangebyscore", "hgetall"])
 def test_a_user_who_may_not_do_one_thing_is_said_to_be(command: str, tmp_path: Path, token: dict[str, Any]) -> None:
     async def ask(settings: Settings) -> None:
         with capture_logs() as logs:
