@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR
 
 from dcao_client import DCAO, Attachment, attach
 from dcao_client.hooks.batch_norm import BATCHES, retake, with_statistics
+from dcao_client.hooks.muon import hidden_matrices
 
 NOWHERE = "/dev/null/nowhere"  # no journal
 WARM_UP = 0.05  # share of the steps, where a peer's authors ask for one
@@ -74,6 +75,28 @@ def ours(form: str, **fixed: Any) -> Callable[[nn.Module, float, int, dict[str, 
         )  # fmt: skip
 
     return make
+
+
+def muon(model: nn.Module, rate: float, steps: int, _: dict[str, Any]) -> Trained:
+    """torch's Muon on the matrices that ours takes, AdamW on the rest, one rate and one cosine (Liu et al. 2025)."""
+    hidden = hidden_matrices(model)
+    inner = {id(p) for p in hidden}
+    rest = [p for p in model.parameters() if id(p) not in inner]
+    flat = [nn.Parameter(p.detach().flatten(1)) for p in hidden]  # torch's takes two dimensions; the storage is shared
+    matrices = torch.optim.Muon(flat, lr=rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+    others = torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.99), weight_decay=0.0)
+    schedules = [CosineAnnealingLR(o, steps) for o in (matrices, others)]
+
+    def step(_: Any) -> None:
+        for p, f in zip(hidden, flat, strict=True):
+            assert p.grad is not None
+            f.grad = p.grad.flatten(1)
+        matrices.step()
+        others.step()
+        for schedule in schedules:
+            schedule.step()
+
+    return Trained(model, step)
 
 
 def share_of_the_edge(model: nn.Module, _: float, steps: int, __: dict[str, Any]) -> Trained:
@@ -207,6 +230,8 @@ METHODS = {
     for m in (
         Method("dcao", ours("adam")),
         Method("dcao-sgd", ours("sgd")),
+        Method("dcao-muon", ours("muon")),
+        Method("muon", muon, tuned=True),
         Method("path-alone", ours("adam", policy_params={"margin": 1e9})),
         Method("curvature-alone", share_of_the_edge),
         Method("sgd", cosine("sgd"), tuned=True),

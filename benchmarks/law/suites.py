@@ -32,6 +32,16 @@ def final(workloads: Sequence[str], seeds: Sequence[int]) -> Iterator[Run]:
                 yield Run(name, method, seed)
 
 
+def muon(workloads: Sequence[str], seeds: Sequence[int]) -> Iterator[Run]:
+    """The Muon form, the Adam form, and torch's Muon with AdamW for the rest over five rates."""
+    for name in workloads:
+        for seed in seeds:
+            yield Run(name, "dcao-muon", seed)
+            yield Run(name, "dcao", seed)
+            for factor in FACTORS:
+                yield Run(name, "muon", seed, rate=WORKLOADS[name].adamw * factor)
+
+
 def trust(workloads: Sequence[str], seeds: Sequence[int]) -> Iterator[Run]:
     """A user's optimizer whose base rate is off by up to 64 times, alone, guarded, and in our hands."""
     for name in workloads:

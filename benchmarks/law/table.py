@@ -72,14 +72,16 @@ def ranks_of(means: Mapping[str, float], lower: bool) -> dict[str, float]:
     return {name: order.index(value) + (order.count(value) + 1) / 2 for name, value in means.items()}
 
 
-COLUMNS = ["dcao", "dcao-sgd", "sgd", "adamw", *PEERS, "path-alone", "curvature-alone"]
+TUNED = ("sgd", "adamw", "muon")
+COLUMNS = ["dcao", "dcao-sgd", "dcao-muon", *TUNED, *PEERS, "path-alone", "curvature-alone"]
 
 
 def final_table(records: Records) -> str:
     """One row a workload: ours, the best cosine, peers, ours with a part taken out; then ranks and how soon."""
+    columns = [c for c in COLUMNS if any(r["method"] == c for r in records)]
     lines = [
-        "| workload | " + " | ".join(COLUMNS) + " | sooner, first look | for good |",
-        "|---" * (len(COLUMNS) + 3) + "|",
+        "| workload | " + " | ".join(columns) + " | sooner, first look | for good |",
+        "|---" * (len(columns) + 3) + "|",
     ]
     ranked = {r["method"] for r in records if "error" not in r} & {"dcao", *PEERS}
     places: dict[str, list[float]] = defaultdict(list)
@@ -93,9 +95,9 @@ def final_table(records: Records) -> str:
         if "dcao" not in by_method:
             continue
         cells, means, tuned = [], {}, {}
-        for method in COLUMNS:
+        for method in columns:
             mine = by_method[method]
-            if method in ("sgd", "adamw") and mine:
+            if method in TUNED and mine:
                 cell, mine = rated(mine, lower)
                 tuned[method] = mine
             else:

@@ -95,7 +95,9 @@ def on_the_path() -> list[tuple[str, RunSpec, list[Observation]]]:
         ]
 
     found = BASE.model_copy(update={"lr": 0.0})
-    optimizers: tuple[OptimizerName, ...] = ("schedule_free_adam", "schedule_free_sgd", "sgd", "adamw")
+    optimizers: tuple[OptimizerName, ...] = (
+        "schedule_free_adam", "schedule_free_sgd", "schedule_free_muon", "sgd", "adamw",
+    )  # fmt: skip
     cases = [
         (f"path, {o}", RunSpec(optimizer=o, base=found, scale="path", trust="auto", probe_interval=25), story(found))
         for o in optimizers

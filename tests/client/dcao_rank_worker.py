@@ -27,6 +27,16 @@ def whole(model: nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
+def refuse_sharded(ranks: int, out: Path) -> None:
+    """Writes what form "muon" says of a sharded model."""
+    sharded = small_cnn(8, norm=False, width=4)
+    fully_shard(sharded, mesh=init_device_mesh("cpu", (ranks,)))
+    try:
+        DCAO(sharded, cross_entropy, form="muon", run="refused", journal_dir=out.parent)
+    except ValueError as error:
+        out.write_text(str(error))
+
+
 def main(rank: int, ranks: int, port: int, folder: Path, kind: str) -> None:
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=ranks)
     torch.set_num_threads(1)
@@ -39,6 +49,9 @@ def main(rank: int, ranks: int, port: int, folder: Path, kind: str) -> None:
         options["collective"] = Ranks(dist.group.WORLD, timeout=60.0)
     else:
         model = nn.parallel.DistributedDataParallel(inner)
+    if kind == "muon":
+        options["form"] = "muon"
+        refuse_sharded(ranks, folder / f"refused-{rank}.txt")
     optimizer = DCAO(model, cross_entropy, overhead=None, run="ranks", journal_dir=folder, **options)
     used, statuses = [], []
     for batch in batches(load_digits(), 32, STEPS, seed=rank):

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import logging
+import math
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from torch import nn
 from dcao_client import DCAO, DcaoError, MicroBatches, attach
 from dcao_client.hooks.path_meter import PathMeter
 from dcao_client.hooks.schedule_free import ScheduleFree
-from dcao_client.hooks.schedule_free_plain import PlainPath
+from dcao_client.hooks.schedule_free_plain import PlainPath, PlainTensor
 from dcao_client.spectrum import ProbeSettings
 from dcao_experiments.data import load_digits
 from dcao_experiments.models import small_cnn
@@ -35,34 +36,46 @@ def train(model: nn.Module, optimizer: Any, stream: Any) -> None:
         optimizer.step(batch=batch)
 
 
-@pytest.mark.parametrize("form", ["adam", "sgd"])
+@pytest.mark.parametrize(("form", "forms"), [("adam", "adam"), ("sgd", "sgd"), ("muon", "muon"), ("muon", "mixed")])
 @pytest.mark.parametrize("decay", [0.0, 0.01])
-def test_the_fast_step_is_the_plain_one(form, decay):
-    """Sixty steps on a quadratic with noise, rates from the path under a ceiling: the same rates, y and x."""
+def test_the_fast_step_is_the_plain_one(form, forms, decay):
+    """Sixty steps on quadratics with noise, rates from the path under a ceiling: the same rates, y and x.
+
+    Three tensors at one rate: a tall matrix and two of one shape, of which "mixed" leaves the last to Adam.
+    """
     torch.manual_seed(1)
-    curvature, start = torch.logspace(-1, 1, 50), torch.randn(50)
-    plain = PlainPath(start, form=form, weight_decay=decay)
-    y = nn.Parameter(start.clone())
-    optimizer = ScheduleFree([y], form=form, weight_decay=decay)
-    meter = PathMeter([y])
+    shapes, ceiling = [(12, 5), (4, 2, 3), (4, 6)], None if form == "adam" else 0.4
+    curvatures = [torch.logspace(-1, 1, math.prod(shape)).reshape(shape) for shape in shapes]
+    each = ["muon", "muon", "adam"] if forms == "mixed" else [form] * 3
+    starts = [torch.randn(shape) for shape in shapes]
+    plain = PlainPath([PlainTensor(s, f) for s, f in zip(starts, each, strict=True)], weight_decay=decay)
+    ys = [nn.Parameter(start.clone()) for start in starts]
+    optimizer = ScheduleFree(ys, form=form, hidden=ys[:2] if forms == "mixed" else None, weight_decay=decay)
+    meter = PathMeter(ys)
     for step in range(60):
-        noise = 0.1 * torch.randn(50)
-        ceiling = 0.4 if form == "sgd" else None
-        plain.step(curvature * plain.y + noise, first_rate=0.01 if step == 0 else None, ceiling=ceiling)
-        y.grad = curvature * y.detach() + noise
+        noise = [0.1 * torch.randn(shape) for shape in shapes]
+        gradients = [c * t.y + n for c, t, n in zip(curvatures, plain.tensors, noise, strict=True)]
+        plain.step(gradients, first_rate=0.01 if step == 0 else None, ceiling=ceiling)
+        for y, c, n in zip(ys, curvatures, noise, strict=True):
+            y.grad = c * y.detach() + n
+        moving = optimizer.moving()
+        carried, metric = optimizer.form.on_sketch(meter, ys, moving.moments, [y.grad for y in ys], step + 1)
+        meter.saw(carried, metric)
         optimizer.prepare()
-        metric = None if form == "sgd" else meter.flat([optimizer.preconditioner(y, y.grad)])
-        meter.saw(meter.flat([y.grad]), metric)
+        if metric is not None:
+            told = meter.flat([optimizer.preconditioner(y, y.grad) for y in ys])
+            torch.testing.assert_close(told, metric, rtol=1e-4, atol=0)
         if step == 0:
             meter.start(0.01 / 2.5, metric)
         rate = 2.5 * meter.level
         if ceiling is not None:
             rate = min(rate, ceiling / optimizer.y_share(rate))
         optimizer.update(rate)
-        meter.came(meter.flat([optimizer.average(y)]), metric)
+        meter.came(meter.flat([optimizer.average(y) for y in ys]), metric)
         assert rate == pytest.approx(plain.rates[-1], rel=1e-3)
-    torch.testing.assert_close(y.detach(), plain.y, rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(optimizer.average(y), plain.x, rtol=1e-3, atol=1e-4)
+    for y, t in zip(ys, plain.tensors, strict=True):
+        torch.testing.assert_close(y.detach(), t.y, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(optimizer.average(y), t.x, rtol=1e-3, atol=1e-4)
 
 
 def test_it_learns_without_a_rate_and_looking_leaves_no_trace():
@@ -80,17 +93,17 @@ def test_it_learns_without_a_rate_and_looking_leaves_no_trace():
     assert accuracy(model, DATA.x_test, DATA.y_test) > 0.7
 
 
-@pytest.mark.parametrize("mode", ["train", "eval"])
-def test_a_checkpoint_of_either_mode_goes_on_exactly(tmp_path, mode):
+@pytest.mark.parametrize(("mode", "form"), [("train", "adam"), ("eval", "adam"), ("train", "muon"), ("eval", "muon")])
+def test_a_checkpoint_of_either_mode_goes_on_exactly(tmp_path, mode, form):
     """Through torch.save and weights_only: same weights, same decisions."""
     stream = list(batches(DATA, 64, 80, seed=1))
-    model, optimizer = fresh()
+    model, optimizer = fresh(form=form)
     train(model, optimizer, stream[:40])
     getattr(optimizer, mode)()
     torch.save((model.state_dict(), optimizer.state_dict()), tmp_path / "c.pt")
     optimizer.train()
     train(model, optimizer, stream[40:])
-    again, optimizer2 = fresh()
+    again, optimizer2 = fresh(form=form)
     weights, state = torch.load(tmp_path / "c.pt", weights_only=True)
     again.load_state_dict(weights)
     optimizer2.load_state_dict(state)
@@ -101,10 +114,11 @@ def test_a_checkpoint_of_either_mode_goes_on_exactly(tmp_path, mode):
     assert optimizer2.steps == 80
 
 
-def test_a_gradient_that_is_not_finite_is_left_out_and_a_lost_model_goes_back():
+@pytest.mark.parametrize("form", ["adam", "muon"])
+def test_a_gradient_that_is_not_finite_is_left_out_and_a_lost_model_goes_back(form):
     """One bad batch costs a step; poisoned weights come back from the last healthy state with half the push."""
     stream = list(batches(DATA, 64, 60, seed=1))
-    model, optimizer = fresh(rollback=True)
+    model, optimizer = fresh(rollback=True, form=form)
     train(model, optimizer, stream[:20])
     train(model, optimizer, [(stream[20][0] * float("nan"), stream[20][1])])
     assert optimizer.steps == 20
@@ -112,7 +126,7 @@ def test_a_gradient_that_is_not_finite_is_left_out_and_a_lost_model_goes_back():
         next(model.parameters()).fill_(float("nan"))
     train(model, optimizer, stream[21:])
     assert all(p.isfinite().all() for p in model.parameters())
-    assert optimizer.control.decision.multipliers.lr == pytest.approx(1.25)
+    assert optimizer.control.decision.multipliers.lr == pytest.approx({"adam": 1.25, "muon": 0.6}[form])
 
 
 def test_what_is_forgotten_is_said_once(caplog):

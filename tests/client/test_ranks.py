@@ -57,3 +57,16 @@ def test_dcao_trains_alike_on_every_rank_replicated_and_sharded(tmp_path):
     torch.testing.assert_close(rates[:10], sharded_rates[:10], rtol=0.05, atol=0)
     torch.testing.assert_close(rates, sharded_rates, rtol=0.3, atol=0)
     assert any(not torch.equal(replicated[2][name], replicated[3][name]) for name in replicated[2])  # x is not y
+
+
+def test_muon_trains_alike_on_every_rank_and_refuses_a_sharded_model(tmp_path):
+    (used, statuses, *points), (used1, _, *points1) = _trained(tmp_path / "muon", "muon")
+    assert used == used1
+    assert set(statuses) == {"ok"}
+    for weights, weights1 in zip(points, points1, strict=True):
+        for name in weights:
+            torch.testing.assert_close(weights[name], weights1[name], rtol=0, atol=0)
+    for rank in range(RANKS):
+        told = (tmp_path / "muon" / f"refused-{rank}.txt").read_text()
+        assert told.startswith("expected whole matrices for form 'muon'")
+        assert "form='adam'" in told

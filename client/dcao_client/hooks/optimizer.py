@@ -14,8 +14,9 @@ from torch import nn
 from torch.optim import SGD, Optimizer
 
 from dcao_client.hooks.attachment import Attachment, Loss
+from dcao_client.hooks.forms import FormName
 from dcao_client.hooks.path_optimizer import PathOptimizer
-from dcao_client.hooks.schedule_free import AVERAGING, Form
+from dcao_client.hooks.schedule_free import AVERAGING
 from dcao_client.hooks.torch_loop import attach
 
 
@@ -67,7 +68,7 @@ class DCAO(Optimizer):
             *,
             lr: float | None = None,
             momentum: float = 0.9,
-            form: Form = "adam",
+            form: FormName = "adam",
             weight_decay: float = 0.0,
             averaging: float = AVERAGING,
             **options: Any,

@@ -86,7 +86,7 @@ class PathMeter:
                 self._origin.new_zeros(size) if t is None else sketch(t, stride)
                 for t, stride, size in zip(tensors, self.strides, self._sizes, strict=True)
             ]
-            if lasting and not any(t is None or _is_copied(t) for t in tensors):
+            if lasting and not any(t is not None and _is_copied(t) for t in tensors):
                 self._views[lasting] = where, views
         joined = torch.cat(views)
         return (
@@ -94,6 +94,14 @@ class PathMeter:
             if joined.dtype == torch.float32 and joined.device == self._origin.device
             else joined.to(self._origin)
         )
+
+    @torch.no_grad()
+    def spread(self, numbers: Sequence[Tensor | None]) -> Tensor:
+        """One number a parameter, on every element of its sketch; 0 for None."""
+        return torch.cat(
+            [self._origin.new_zeros(size) if n is None else n.to(self._origin).expand(size)
+             for n, size in zip(numbers, self._sizes, strict=True)]
+        )  # fmt: skip
 
     @property
     def distance(self) -> float:

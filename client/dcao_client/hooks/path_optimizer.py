@@ -18,16 +18,18 @@ from torch.optim import Optimizer
 
 from dcao_client.hooks.attachment import PATH_INTERVAL, Loss
 from dcao_client.hooks.batch_norm import BATCHES, retake, with_statistics
+from dcao_client.hooks.forms import FormName
+from dcao_client.hooks.muon import hidden_matrices
 from dcao_client.hooks.path_meter import PathMeter
 from dcao_client.hooks.point_watch import watch
-from dcao_client.hooks.schedule_free import AVERAGING, Form, Moving, ScheduleFree
+from dcao_client.hooks.schedule_free import AVERAGING, Moving, ScheduleFree
 from dcao_client.hooks.torch_loop import control
 from dcao_client.spectrum.torch.isolation import unwrap
 from dcao_client.spectrum.torch.sharded import local
 from dcao_proto import Decision, Hyperparameters, PolicyChoice, RunSpec
 from dcao_proto import Path as WayCome
 from dcao_proto.policy.compose import MAX_LR
-from dcao_proto.policy.path import PUSH_AVERAGE
+from dcao_proto.policy.path import PathParameters, push_of
 
 log = logging.getLogger("dcao")
 
@@ -49,7 +51,7 @@ class PathOptimizer(ScheduleFree):
         loss: Loss,
         params: Iterable[Any] | None = None,
         *,
-        form: Form = "adam",
+        form: FormName = "adam",
         weight_decay: float = 0.0,
         averaging: float = AVERAGING,
         policy_params: dict[str, Any] | None = None,
@@ -58,7 +60,8 @@ class PathOptimizer(ScheduleFree):
         **options: Any,
     ) -> None:
         chosen = [p for p in model.parameters() if p.requires_grad] if params is None else params
-        ScheduleFree.__init__(self, chosen, form=form, averaging=averaging, weight_decay=weight_decay)
+        hidden = hidden_matrices(unwrap(model))
+        ScheduleFree.__init__(self, chosen, form=form, hidden=hidden, averaging=averaging, weight_decay=weight_decay)
         self._model, self._loss = model, loss
         self._meter: PathMeter | None = None
         self._metric: Tensor | None = None
@@ -70,7 +73,7 @@ class PathOptimizer(ScheduleFree):
         self.steps = 0
         self.applied: Hyperparameters | None = None
         spec = RunSpec(
-            optimizer="schedule_free_sgd" if form == "sgd" else "schedule_free_adam",
+            optimizer=self.form.optimizer,
             base=Hyperparameters(lr=0.0, momentum=averaging, weight_decay=weight_decay),
             policy=PolicyChoice(name="default", params=policy_params or {}),
             scale="path",
@@ -80,11 +83,6 @@ class PathOptimizer(ScheduleFree):
         )
         self.control = control(model, self, loss, self, spec, stretch=probe_interval is None, **options)
         self._hooks = watch(self, unwrap(model))
-
-    @property
-    def preconditioned(self) -> bool:
-        """Whether a step divides by P."""
-        return self.form != "sgd"
 
     def step(self, closure: Callable[[], float] | None = None, *, batch: Any = None) -> float | None:  # type: ignore[override]
         """One update.
@@ -127,11 +125,8 @@ class PathOptimizer(ScheduleFree):
             self._meter = PathMeter(moving.params)
         meter = self._meter
         meter.cover(moving.params)
-        gradients = meter.flat([p.grad for p in moving.params])
-        if self.preconditioned:
-            v = meter.flat(moving.v, lasting="v")
-            v.mul_(self.beta2).addcmul_(gradients, gradients, value=1.0 - self.beta2)
-            self._metric = v.div_(1.0 - self.beta2 ** (self.updates + 1)).sqrt_().add_(self.eps)
+        found = [p.grad for p in moving.params if p.grad is not None]
+        gradients, self._metric = self.form.on_sketch(meter, moving.params, moving.moments, found, self.updates + 1)
         lengths = torch._foreach_norm([_dense_local(p.grad) for p in moving.params])
         whole = torch.stack([length.to(gradients) for length in lengths]).sum()
         if meter.saw(gradients, self._metric, whole=whole):
@@ -159,9 +154,8 @@ class PathOptimizer(ScheduleFree):
         if self._meter.distance == 0.0:  # no curvature said how far the first step may go
             self._meter.start(None, self._metric)
         decision = self._decision
-        push = PUSH_AVERAGE if decision is None else decision.multipliers.lr
         base = self.base()
-        used = base.lr * push
+        used = base.lr * self._push()
         if decision is not None and decision.ceiling is not None:
             used = min(used, decision.ceiling)
         rate = used / self._share()
@@ -175,8 +169,13 @@ class PathOptimizer(ScheduleFree):
 
     def _share(self) -> float:
         """1 − b(1−c) at the rate that the path pushes for."""
-        push = PUSH_AVERAGE if self._decision is None else self._decision.multipliers.lr
-        return self.y_share(push * (0.0 if self._meter is None else self._meter.level))
+        return self.y_share(self._push() * (0.0 if self._meter is None else self._meter.level))
+
+    def _push(self) -> float:
+        """s, as decided."""
+        if self._decision is not None:
+            return self._decision.multipliers.lr
+        return push_of(PathParameters(), self.form.optimizer, self.averaging)
 
     # -- what `control` controls --------------------------------------------------------------------------------------
 
@@ -196,7 +195,7 @@ class PathOptimizer(ScheduleFree):
     def measured(self, rho: float | None) -> None:
         """The first curvature says how far the first step goes: 1/λ₁."""
         if rho is not None and rho > 0 and self.steps == 0 and self._meter is not None:
-            self._meter.start(1.0 / (rho * PUSH_AVERAGE), self._metric)
+            self._meter.start(1.0 / (rho * self._push()), self._metric)
 
     def set(self, decision: Decision) -> None:
         """Uses a decision from this step on."""
@@ -267,22 +266,32 @@ class PathOptimizer(ScheduleFree):
         """Goes on from `state_dict()`; the model's own weights are loaded by whoever saved them, in the same mode.
 
         Raises:
-            ValueError: the checkpoint is of another kind of optimizer, or of other parameters.
+            ValueError: the checkpoint is of another kind of optimizer, of another form, or of other parameters.
         """
         ours = state_dict.get("dcao")
         if ours is None:
             raise ValueError('expected a checkpoint of DCAO, with "dcao" in it; got one of another optimizer')
+        for p, values in self._saved(state_dict):
+            if "z" in values and (self.form.name_of(p) or "z") not in values:
+                raise ValueError(
+                    f"expected a checkpoint of the same form, with {self.form.name_of(p)!r} of a parameter of shape "
+                    f"{tuple(p.shape)}; got one with {sorted(values)}: give DCAO the form and groups it was saved under"
+                )
         Optimizer.load_state_dict(self, {name: value for name, value in state_dict.items() if name != "dcao"})
         self._keep_precision(state_dict)
         self.control.load_state_dict(ours)
 
     def _keep_precision(self, saved: dict[str, Any]) -> None:
         """torch gives loaded state the parameters' dtype; ours keeps float32 beside parameters of lower precision."""
-        numbers = [i for group in saved["param_groups"] for i in group["params"]]
-        params = [p for group in self.param_groups for p in group["params"]]
-        for number, p in zip(numbers, params, strict=True):
-            for name, value in saved["state"].get(number, {}).items():
+        for p, values in self._saved(saved):
+            for name, value in values.items():
                 self.state[p][name] = value.detach().to(device=p.device, copy=True)
+
+    def _saved(self, state_dict: dict[str, Any]) -> list[tuple[Tensor, dict[str, Tensor]]]:
+        """The parameters with what a checkpoint has of each."""
+        numbers = [i for group in state_dict["param_groups"] for i in group["params"]]
+        params = [p for group in self.param_groups for p in group["params"]]
+        return [(p, state_dict["state"].get(i, {})) for i, p in zip(numbers, params, strict=False)]
 
 
 def _dense_local(gradient: Tensor | None) -> Tensor:

@@ -1,13 +1,12 @@
 """Schedule-free steps at a rate set from outside: the mathematics of `DCAO`, without controller and probe.
 
     y = (1−b)·z + b·x              the model holds y while it trains; the gradient g is taken there
-    z ← z − η·(d + λ·y)            d = g (sgd) or g/P, P = √v̂ + ε (adam, β₂ = 0.999)
+    z ← z − η·(d + λ·y)            d: the update of the form (`forms.py`, `muon.py`): g, g/P, or orthogonalised momentum
     x ← (1−c)·x + c·z              c = l²/Σl², l the largest η so far
     and the model holds x while it is evaluated.
 
 References:
-    Defazio et al. 2024, "The Road Less Scheduled", §2 and Appendix (weights by the square of the largest rate);
-    Kingma & Ba 2015 for P.
+    Defazio et al. 2024, "The Road Less Scheduled", §2 and Appendix (weights by the square of the largest rate).
 
 How it differs from the textbook:
 1. x is not stored: x = (y − (1−b)·z)/b. One step is then y ← lerp(y, z, c) − η_y·(d + λy), z ← z − η·(d + λy) with
@@ -18,17 +17,18 @@ How it differs from the textbook:
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-Form = Literal["sgd", "adam"]
+from dcao_client.hooks.forms import Adam, Form, FormName, Sgd, Update
+from dcao_client.hooks.muon import Muon
+
 BETA2, EPS, AVERAGING = 0.999, 1e-8, 0.9
 
 
@@ -64,7 +64,7 @@ class Moving:
     params: list[Tensor]
     ends: list[int]
     z: list[Tensor]
-    v: list[Any]
+    moments: list[Any]
 
     def outermost(self) -> list[tuple[Tensor, Tensor]]:
         """The first and the last with their z: replaced state replaces these too."""
@@ -88,31 +88,33 @@ class Moving:
 
 
 class ScheduleFree(Optimizer):
-    """Schedule-free SGD or Adam. Train between `train()` and `eval()`, look at the model or save it after `eval()`.
+    """Schedule-free steps. Train between `train()` and `eval()`, look at the model or save it after `eval()`.
 
     Args:
         params: parameters or groups. A group may set its own `lr` (a factor on the rate, 1 unless set) and
-            `weight_decay`.
-        form: "sgd" or "adam".
+            `weight_decay`; under form "muon" also its `form`, "muon" or "adam".
+        form: "sgd", "adam" or "muon".
+        hidden: which parameters form "muon" orthogonalises where a group does not say; all matrices if absent.
         averaging: b in (0, 1): how far y is from z towards the average x.
         weight_decay: λ ≥ 0, decoupled, at y.
 
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: an argument is out of range, or a form cannot do with a parameter.
     """
 
     def __init__(
         self,
         params: Iterable[Any],
         *,
-        form: Form = "adam",
+        form: FormName = "adam",
+        hidden: Iterable[Tensor] | None = None,
         averaging: float = AVERAGING,
         weight_decay: float = 0.0,
         beta2: float = BETA2,
         eps: float = EPS,
     ) -> None:
-        if form not in ("sgd", "adam"):
-            raise ValueError(f"expected form 'sgd' or 'adam', got {form!r}")
+        if form not in ("sgd", "adam", "muon"):
+            raise ValueError(f"expected form 'sgd', 'adam' or 'muon', got {form!r}")
         for name, value, ok in (
             ("averaging", averaging, 0 < averaging < 1),
             ("beta2", beta2, 0 <= beta2 < 1),
@@ -121,13 +123,27 @@ class ScheduleFree(Optimizer):
         ):
             if not ok:
                 raise ValueError(f"expected {name} in its range (averaging, beta2 in (0, 1); others ≥ 0), got {value}")
-        super().__init__(params, {"lr": 1.0, "weight_decay": weight_decay})
-        self.form: Form = form
-        self.averaging, self.beta2, self.eps = averaging, beta2, eps
+        adam = Adam(beta2, eps)
+        self.form: Form = Sgd() if form == "sgd" else adam if form == "adam" else Muon(adam, hidden)
+        super().__init__(params, {"lr": 1.0, "weight_decay": weight_decay, "form": None})
+        self.averaging = averaging
         self.weights = Averaging()
         self.updates = 0
         self.training = True
         self._moving: Moving | None = None
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As torch's.
+
+        Raises:
+            ValueError: also where the form cannot do with a parameter of it; nothing is added then.
+        """
+        super().add_param_group(param_group)
+        try:
+            self.form.admit(self.param_groups[-1])
+        except ValueError:
+            del self.param_groups[-1]
+            raise
 
     # -- what a step is made of --------------------------------------------------------------------------------------
 
@@ -152,40 +168,39 @@ class ScheduleFree(Optimizer):
                 if "z" not in self.state[p]:
                     self._begin(p)
             known = self._moving = Moving(
-                params, ends, [self.state[p]["z"] for p in params], [self.state[p].get("exp_avg_sq") for p in params]
+                params, ends, [self.state[p]["z"] for p in params], [self._moment(p) for p in params]
             )
         return known
 
     def _begin(self, p: Tensor) -> None:
-        """State of a parameter at its first gradient.
-
-        One that comes late has its first gradient as its past: the bias correction is everybody's, and of a zero it
-        would make a step of one over the root of what is missing.
-        """
+        """State of a parameter at its first gradient."""
         self.state[p]["z"] = _accurate(p).clone(memory_format=torch.preserve_format)
-        if self.form != "sgd":
-            g = _dense(p.grad).to(_accurate(p).dtype)
-            self.state[p]["exp_avg_sq"] = g.square().mul_(1.0 - self.beta2**self.updates)
+        moment = self.form.begin(p, _dense(p.grad).to(_accurate(p).dtype), self.updates)
+        if moment is not None:
+            self.state[p][self.form.name_of(p)] = moment
+
+    def _moment(self, p: Tensor) -> Any:
+        return self.state.get(p, {}).get(self.form.name_of(p))
 
     @torch.no_grad()
     def prepare(self) -> None:
-        """Takes the gradients into the second moment. Once before each `update`."""
+        """Takes the gradients into the moments. Once before each `update`."""
         moving = self.moving()
-        if self.form != "sgd" and moving.params:
-            gradients = moving.gradients()
-            torch._foreach_mul_(moving.v, self.beta2)
-            torch._foreach_addcmul_(moving.v, gradients, gradients, value=1.0 - self.beta2)
         self.updates += 1
+        if moving.params:
+            self.form.take(moving.params, moving.moments, moving.gradients(), self.updates)
+
+    @property
+    def preconditioned(self) -> bool:
+        """Whether a step divides by P."""
+        return self.form.preconditioned
 
     def preconditioner(self, parameter: Tensor, gradient: Tensor) -> Tensor:
         """P of this parameter as the coming step uses it, > 0; 1 in the sgd form and where nothing was seen yet."""
-        v = self.state.get(parameter, {}).get("exp_avg_sq")
-        if v is None:
+        moment = self._moment(parameter)
+        if moment is None:
             return torch.ones_like(gradient)
-        if self.updates == 0:
-            return gradient.abs() + self.eps
-        found: Tensor = (v / (1.0 - self.beta2**self.updates)).sqrt().add_(self.eps)
-        return found.to(gradient)
+        return self.form.preconditioner(parameter, moment, gradient, self.updates)
 
     def y_share(self, rate: float) -> float:
         """1 − b(1−c): how far y moves along the update when z moves by one, at a step of this rate."""
@@ -199,39 +214,13 @@ class ScheduleFree(Optimizer):
         if not moving.params:
             return
         y, narrow = moving.wide()
-        gradients = moving.gradients()
-        correction = 1.0
-        roots: tuple[Tensor, ...] | None = None
-        if self.form != "sgd":  # g/(√v/k + ε) = k·g/(√v + k·ε)
-            correction = math.sqrt(1.0 - self.beta2**self.updates)
-            roots = torch._foreach_sqrt(moving.v)
-            torch._foreach_add_(roots, correction * self.eps)
+        d = self.form.update(moving.params, moving.moments, moving.gradients(), self.updates)
         for group, part in zip(self.param_groups, moving.parts(), strict=True):
-            if part.start == part.stop:
-                continue
-            eta = rate * float(group["lr"])
-            self._step(
-                y[part], moving.z[part], gradients[part], None if roots is None else roots[part],
-                c=c, eta=eta, along=eta * correction, decay=float(group["weight_decay"]),
-            )  # fmt: skip
+            if part.start < part.stop:
+                eta = rate * float(group["lr"])
+                _step(y[part], moving.z[part], d.part(part), c, eta, float(group["weight_decay"]), self.averaging)
         if narrow:
             torch._foreach_copy_([p.data for p in moving.params], y)
-
-    def _step(
-        self, y: list[Tensor], z: list[Tensor], g: list[Tensor], roots: tuple[Tensor, ...] | None,
-        *, c: float, eta: float, along: float, decay: float,
-    ) -> None:  # fmt: skip
-        """y and z of one group, in place."""
-        share = 1.0 - self.averaging * (1.0 - c)
-        shrinking = torch._foreach_mul(y, decay) if decay else None
-        torch._foreach_lerp_(y, z, c)
-        for point, part in ((y, share), (z, 1.0)):
-            if roots is None:
-                torch._foreach_add_(point, g, alpha=-along * part)
-            else:
-                torch._foreach_addcdiv_(point, g, roots, value=-along * part)
-            if shrinking is not None:
-                torch._foreach_add_(point, shrinking, alpha=-eta * part)
 
     def average(self, parameter: Tensor) -> Tensor:
         """x of a parameter, while the model holds y."""
@@ -262,6 +251,19 @@ class ScheduleFree(Optimizer):
 
     def _stepped(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"] if "z" in self.state.get(p, {})]
+
+
+def _step(y: list[Tensor], z: list[Tensor], d: Update, c: float, eta: float, decay: float, b: float) -> None:
+    """y and z of one group, in place."""
+    shrinking = torch._foreach_mul(y, decay) if decay else None
+    torch._foreach_lerp_(y, z, c)
+    for point, rate in ((y, eta * (1.0 - b * (1.0 - c))), (z, eta)):
+        if d.under is None:
+            torch._foreach_add_(point, d.over, alpha=-rate * d.factor)
+        else:
+            torch._foreach_addcdiv_(point, d.over, d.under, value=-rate * d.factor)
+        if shrinking is not None:
+            torch._foreach_add_(point, shrinking, alpha=-rate)
 
 
 def _accurate(parameter: Tensor) -> Tensor:

@@ -21,7 +21,8 @@ from dcao_proto.optimizers import AVERAGED, SCHEDULE_FREE, OptimizerName, stabil
 
 TINY, HUGE = 1e-300, 1e300  # a sharpness is divided by; at the ends it stays a number
 PUSH_AVERAGE, PUSH_WEIGHTS = 2.5, 2.2
-MARGIN_SCHEDULE_FREE, MARGIN_AVERAGED, MARGIN_SUMMED = 4.0, 1.0, 1.5
+PUSH_MUON = 1.2  # its momentum is part of the update, which goes back and forth less
+MARGIN_SCHEDULE_FREE, MARGIN_MUON, MARGIN_AVERAGED, MARGIN_SUMMED = 4.0, 8.0, 1.0, 1.5
 
 
 class PathParameters(Message):
@@ -32,16 +33,16 @@ class PathParameters(Message):
         strict=True,
         gt=0,
         le=16,
-        description="s: rate over r/√G. Absent: 2.5 where r is that of an average (schedule-free), 2.2 of the weights, "
-        "times 1−β where the optimizer sums its momentum.",
+        description="s: rate over r/√G. Absent: 2.5 where r is that of an average (schedule-free; 1.2 in the Muon "
+        "form), 2.2 of the weights, times 1−β where the optimizer sums its momentum.",
     )
     margin: float | None = Field(
         default=None,
         strict=True,
         gt=0,
         le=1e9,
-        description="C: the ceiling over the edge of stability. Absent: 4 under schedule-free averaging, 1 for the "
-        "Adam family, whose edge at β₁ = 0.9 is ten times further out, else 1.5.",
+        description="C: the ceiling over the edge of stability. Absent: 4 under schedule-free averaging (8 in the Muon "
+        "form), 1 for the Adam family, whose edge at β₁ = 0.9 is ten times further out, else 1.5.",
     )
     rho_tolerance: float = Field(
         default=0.5, strict=True, gt=0, description="A probe whose Ritz bound exceeds this share of |ρ| is not used."
@@ -60,7 +61,7 @@ def push_of(params: PathParameters, optimizer: OptimizerName, momentum: float) -
     if params.push is not None:
         return params.push
     if optimizer in SCHEDULE_FREE:
-        return PUSH_AVERAGE
+        return PUSH_MUON if optimizer == "schedule_free_muon" else PUSH_AVERAGE
     return PUSH_WEIGHTS * ((1.0 - momentum) if sums_momentum(optimizer) else 1.0)
 
 
@@ -69,7 +70,7 @@ def margin_of(params: PathParameters, optimizer: OptimizerName) -> float:
     if params.margin is not None:
         return params.margin
     if optimizer in SCHEDULE_FREE:
-        return MARGIN_SCHEDULE_FREE
+        return MARGIN_MUON if optimizer == "schedule_free_muon" else MARGIN_SCHEDULE_FREE
     return MARGIN_AVERAGED if optimizer in AVERAGED else MARGIN_SUMMED
 
 
