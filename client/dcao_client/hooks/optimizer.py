@@ -31,7 +31,9 @@ class DCAO(Optimizer):
         loss: `loss(model, batch)`, the mean loss of a batch.
         params: parameters or groups; all of the model's that require a gradient if absent.
         lr, momentum: given, this is momentum SGD under control, η₀ and β₀ its base values; all of `attach` applies.
-        form: "adam" or "sgd", what a step divides by.
+        form: "adam", "muon" or "sgd": what an update is made of. Under "muon" matrices of hidden layers step by their
+            orthogonalised momentum and everything else by Adam's form, all at one rate; a group may say `form`, "muon"
+            or "adam", for its parameters. Not for sharded (FSDP) matrices.
         weight_decay: λ, decoupled, of the averaged form; λ₀ of the SGD form.
         averaging: b in (0, 1): where between the newest and the average iterate the gradient is taken.
         options: everything else that `attach` takes: run, project, url, policy_params, probe_interval, overhead, …
