@@ -163,15 +163,27 @@ def _failure(reply: Reply) -> UnreachableError | RefusedError:
     return RefusedError(slug, reply.status, detail, newer=newer)
 
 
+def redirected(status: int, location: str | None) -> str | None:
+    """What to do about a redirect, which is not followed: the key would go along."""
+    if not 300 <= status < 400 or status == 304:
+        return None
+    where = _clean(location) if location else "an address that it does not tell"
+    return f"expected a controller, got a redirect ({status}) to {where}; set DCAO_URL to what answers itself"
+
+
 def _problem(reply: Reply) -> tuple[str, str, bool, bool]:
+    if (elsewhere := redirected(reply.status, reply.headers.get("location"))) is not None:
+        return UNEXPECTED, elsewhere, False, False
     try:
         problem = read_answer(ProblemDetails, reply.body)
     except UnreadableAnswerError:  # a proxy's page, or not a controller at all
         kind = _clean(reply.headers.get("content-type", "nothing"))[:60]
         return UNEXPECTED, f"expected a problem document with status {reply.status}, got {kind}", False, False
     slug = _clean(problem.type.removeprefix(TYPE_PREFIX))[:60]
-    newer = any(error.type == "extra_forbidden" for error in problem.errors or ())
-    return slug, _clean(problem.detail), problem.retryable, newer
+    errors = problem.errors or ()
+    newer = any(error.type == "extra_forbidden" for error in errors)
+    fields = (f"{'.'.join(map(str, error.loc))}: {error.msg}" for error in errors[:3])
+    return slug, _clean("; ".join((problem.detail, *fields))), problem.retryable, newer
 
 
 def _clean(text: str) -> str:

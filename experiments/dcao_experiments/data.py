@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-FASHION_MNIST_DIR = Path("/usr/share/datasets/fashion-mnist")  # where Debian's dataset-fashion-mnist puts it
+from dcao_experiments.demo import FASHION_MNIST_DIR
 
 
 class Images(NamedTuple):

@@ -1,5 +1,8 @@
 """DCAO's protocol: the messages on the wire, and the law on which both sides agree."""
 
+from importlib.metadata import version
+from typing import Any
+
 from dcao_proto.decision import (
     BackfillRequest,
     BackfillResult,
@@ -47,3 +50,9 @@ __all__ = [
     "RunSpec",
     "stability_threshold",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("dcao")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

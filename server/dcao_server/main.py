@@ -6,6 +6,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,8 +25,19 @@ app = typer.Typer(
 app.add_typer(keys.app, name="keys")
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dcao-controller {version('dcao')}")
+        raise typer.Exit
+
+
 @app.callback(invoke_without_command=True)
-def default(context: typer.Context) -> None:
+def default(
+    context: typer.Context,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_say_version)
+    ] = False,
+) -> None:
     """Serve, when no command is named."""
     if context.invoked_subcommand is None:
         serve()

@@ -11,10 +11,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-import typer
 
 from dcao_client import Session
-from dcao_client.cli.serve import serve
 from dcao_experiments.controller_process import free_port
 from tests.client.test_session import SPEC, observations
 from tests.components.controller import Controller
@@ -133,14 +131,6 @@ def test_a_missing_run_is_one_sentence(controller):
     assert result.returncode == 1
     assert "No such run" in result.stderr
     assert "Traceback" not in result.stderr
-
-
-def test_serve_without_the_controller_names_the_extra(monkeypatch, capsys):
-    """With its brackets, which a console would otherwise take for a style."""
-    monkeypatch.setattr("dcao_client.cli.serve._installed", lambda package: False)
-    with pytest.raises(typer.Exit):
-        serve()
-    assert "pip install 'dcao[server]'" in capsys.readouterr().err
 
 
 def test_serve_starts_the_controller_and_keeps_its_file_in_the_data_folder(tmp_path):

@@ -1,30 +1,32 @@
-"""Reading from a controller, for commands: errors become one sentence and exit code 1."""
+"""Reading from a controller, for commands: what goes wrong is a `CommandError`."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import httpx
-import typer
-from rich.console import Console
 
+from dcao_client.cli.output import CommandError
 from dcao_client.errors import SettingsError
 from dcao_client.names import wire_name
 from dcao_client.network import trust
 from dcao_client.settings import ClientSettings
-from dcao_proto import HistoryPage, ProblemDetails, Record, Run, RunPage
-from dcao_proto.message import Message
-from dcao_proto.paths import RUNS, run_path
+from dcao_client.transport import redirected
+from dcao_proto import HistoryPage, ProblemDetails, ProjectList, Record, Run, RunPage
+from dcao_proto.message import MAX_COUNT, Message
+from dcao_proto.paths import PROJECTS, RUNS, run_path
 from dcao_proto.reading import UnreadableAnswerError, read_answer
 
 M = TypeVar("M", bound=Message)
 MAX_PAGE = 64 * 1024 * 1024  # bytes of one page of a history
 DEFAULT_URL = "http://127.0.0.1:8000"
-# No markup: "dcao[server]" is a name and not a style.
-errors = Console(stderr=True, markup=False)
 
 
 class Api:
-    """The controller that `DCAO_URL` names, or the one on this machine."""
+    """The controller that `DCAO_URL` names, or the one on this machine.
+
+    Every method raises CommandError.
+    """
 
     def __init__(self, url: str | None, project: str | None) -> None:
         try:
@@ -35,47 +37,74 @@ class Api:
             proxy = settings.proxy.get_secret_value() if settings.proxy is not None else None
             verify = trust(settings.ca_file) if self.url.startswith("https") else False
         except SettingsError as error:
-            errors.print(str(error))
-            raise typer.Exit(1) from None
+            raise CommandError(str(error)) from None
         headers = {"authorization": f"Bearer {key}"} if key else {}
-        self.http = httpx.Client(
+        self._http = httpx.Client(
             base_url=self.url, headers=headers, timeout=30, trust_env=False, proxy=proxy, verify=verify
         )
 
+    def close(self) -> None:
+        """Closes the connection."""
+        self._http.close()
+
     def get(self, path: str, **params: Any) -> httpx.Response:
-        """The answer, or exit code 1 with a sentence."""
+        """The answer."""
         return self.call("GET", path, params={k: v for k, v in params.items() if v is not None})
 
     def call(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Any request; exit code 1 with a sentence if it fails."""
+        """Any request."""
+        with self._reached():
+            reply = self._http.request(method, path, **options)
+        _check(reply)
+        return reply
+
+    def download(self, path: str, **params: Any) -> Iterator[bytes]:
+        """The body of a long answer, piece by piece."""
+        with self._reached(), self._http.stream("GET", path, params=params) as reply:
+            if not reply.is_success:
+                reply.read()
+                _check(reply)
+            yield from reply.iter_bytes()
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
         try:
-            reply = self.http.request(method, path, **options)
+            yield
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             # Only what is said of the network is passed on: the rest may quote the key.
             network = isinstance(error, httpx.NetworkError | httpx.TimeoutException)
-            got = str(error) if network else type(error).__name__
+            got = (str(error) if network else "") or type(error).__name__
             where = httpx.URL(self.url).copy_with(username="", password="")
-            errors.print(f"expected a controller at {where}, got {got}; start one with: dcao serve")
-            raise typer.Exit(1) from None
-        if not reply.is_success:
-            errors.print(explain(reply))
-            raise typer.Exit(1)
-        return reply
+            raise CommandError(
+                f"expected a controller at {where}, got {got}; start one with: dcao serve", passing=True
+            ) from None
 
-    def runs(self, **params: Any) -> Iterator[Run]:
-        """All runs of the project, newest first."""
+    def projects(self) -> tuple[str, ...]:
+        """Those with runs, as far as the key may read them."""
+        return _read(ProjectList, self.get(PROJECTS)).projects
+
+    def runs(self, project: str | None = None, *, page: int = 50, **params: Any) -> Iterator[Run]:
+        """All runs of a project, newest first; asks for more as they are taken."""
         cursor: str | None = None
         while True:
-            reply = self.get(RUNS.format(project=self.project), cursor=cursor, **params)
-            page = _read(RunPage, reply)
-            yield from page.runs
-            cursor = page.next_cursor
+            reply = self.get(RUNS.format(project=project or self.project), cursor=cursor, limit=page, **params)
+            found = _read(RunPage, reply)
+            yield from found.runs
+            cursor = found.next_cursor
             if cursor is None:
                 return
 
     def run(self, run: str) -> Run:
         """One run."""
         return _read(Run, self.get(run_path(self.project, wire_name(run))))
+
+    def newest(self, run: Run) -> Record | None:
+        """The newest record of the run's current attempt."""
+        if run.last_step is None or run.decisions == 0:
+            return None
+        before = f"{run.attempt}:{run.last_step - 1}" if run.last_step else f"{max(run.attempt - 1, 0)}:{MAX_COUNT}"
+        reply = self.get(f"{run_path(run.project, run.run)}/decisions", after=before, limit=1)
+        return next(iter(_read(HistoryPage, reply).records), None)
 
     def history(self, run: str, after: str | None = None) -> Iterator[Record]:
         """The records of a run, oldest first."""
@@ -88,19 +117,26 @@ class Api:
                 return
 
 
+def _check(reply: httpx.Response) -> None:
+    if not reply.is_success:
+        raise CommandError(explain(reply), passing=reply.status_code >= 500 or reply.status_code == 429)
+
+
 def _read(kind: type[M], reply: httpx.Response) -> M:
-    """What a controller, perhaps a newer one, says; exit code 1 with a sentence if it makes no sense."""
+    """What a controller, perhaps a newer one, says."""
     try:
         return read_answer(kind, reply.content, max_bytes=MAX_PAGE, max_values=MAX_PAGE)
     except UnreadableAnswerError as error:
-        errors.print(f"{error}; is it a controller, and not much older than this client?")
-        raise typer.Exit(1) from None
+        raise CommandError(f"{error}; is it a controller, and not much older than this client?") from None
 
 
 def explain(reply: httpx.Response) -> str:
-    """A problem document as a sentence."""
+    """A problem document as a sentence, with the fields that do not fit."""
+    if (elsewhere := redirected(reply.status_code, reply.headers.get("location"))) is not None:
+        return elsewhere
     try:
         problem = read_answer(ProblemDetails, reply.content)
     except UnreadableAnswerError:
         return f"expected a controller, got status {reply.status_code} of {reply.headers.get('content-type')}"
-    return f"{problem.title}: {problem.detail}"
+    fields = (f"{'.'.join(map(str, error.loc))}: {error.msg}" for error in problem.errors or ())
+    return "\n  ".join((f"{problem.title}: {problem.detail}", *fields))

@@ -3,14 +3,11 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from dcao_client.cli.api import errors
+from dcao_client.cli.output import CommandError, console
 from dcao_proto.policy import UnknownPolicyError, get_policy
 from dcao_proto.policy import policies as all_policies
-
-console = Console()
 
 
 def policies(name: Annotated[str | None, typer.Argument(help="One policy, with its parameters.")] = None) -> None:
@@ -19,14 +16,13 @@ def policies(name: Annotated[str | None, typer.Argument(help="One policy, with i
         table = Table("policy", "version", "what it does")
         for policy in all_policies():
             table.add_row(policy.name, str(policy.version), policy.summary)
-        console.print(table)
+        console().print(table)
         return
     try:
         policy = get_policy(name)
     except UnknownPolicyError as error:
-        errors.print(str(error))
-        raise typer.Exit(1) from error
+        raise CommandError(str(error)) from error
     table = Table("parameter", "default", "meaning", title=f"{policy.label}: {policy.summary}")
     for parameter, field in policy.params.model_fields.items():
         table.add_row(parameter, str(field.default), field.description or "")
-    console.print(table)
+    console().print(table)

@@ -5,17 +5,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from pydantic import ValidationError
 from rich.table import Table
 
-from dcao_client.cli.api import Api, errors
+from dcao_client.cli.api import Api
+from dcao_client.cli.options import Project, Url
+from dcao_client.cli.output import CommandError, console
 from dcao_client.cli.plots import Series, terminal_plots
-from dcao_client.cli.runs import Project, Url
 from dcao_client.names import wire_name
 from dcao_proto import Decision, PolicyChoice, Record
 from dcao_proto.paths import REPLAY
 
-console = Console()
 VALUES = (("lr", "learning rate η"), ("momentum", "momentum β"), ("weight_decay", "weight decay λ"))
 
 
@@ -30,17 +30,28 @@ def replay(
     """Replays a recorded run under another policy. The curvature stays as it was measured: it says what the other law
     would have answered, not how training would have gone."""
     api = Api(url, project)
-    choice = PolicyChoice(name=policy, params=_parse(param or []))
+    choice = _choice(policy, _parse(param or []))
     info, records = api.run(run), list(api.history(run))
     path = REPLAY.format(project=api.project, run=wire_name(run))
     reply = api.call("POST", path, content=choice.wire_json(), headers={"content-type": "application/json"})
     decisions = [Decision.model_validate_json(line) for line in reply.content.splitlines()]
     names = (info.spec.policy.name, policy)
-    console.print(*terminal_plots(_plots(records, decisions, names)), sep="\n")
-    console.print(_summary(records, decisions, names))
+    shown = console()
+    shown.print(*terminal_plots(_plots(records, decisions, names)), sep="\n")
+    shown.print(_summary(records, decisions, names))
     if out is not None:
-        _draw(records, decisions, names, out)
-        console.print(f"picture in {out}")
+        try:
+            _draw(records, decisions, names, out)
+        except (OSError, ValueError) as error:  # a place, or a kind of picture, that there is not
+            raise CommandError(f"expected to draw {out}, got {error}; give --out another name") from None
+        shown.print(f"picture in {out}", markup=False)
+
+
+def _choice(name: str, params: dict[str, Any]) -> PolicyChoice:
+    try:
+        return PolicyChoice(name=name, params=params)
+    except ValidationError:
+        raise CommandError(f"expected the name of a policy, got {name!r}; see: dcao policies", code=2) from None
 
 
 def _parse(params: list[str]) -> dict[str, Any]:
@@ -48,8 +59,7 @@ def _parse(params: list[str]) -> dict[str, Any]:
     for item in params:
         name, equals, value = item.partition("=")
         if not equals:
-            errors.print(f"expected --param name=value, got {item!r}")
-            raise typer.Exit(2)
+            raise CommandError(f"expected --param name=value, got {item!r}", code=2)
         try:
             parsed[name] = json.loads(value)
         except json.JSONDecodeError:
@@ -80,8 +90,7 @@ def _draw(records: list[Record], decisions: list[Decision], names: tuple[str, st
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        errors.print("a picture needs matplotlib; pip install 'dcao[demo]'")
-        raise typer.Exit(1) from error
+        raise CommandError("a picture needs matplotlib; pip install 'dcao[demo]'") from error
     figure = Figure(figsize=(9, 9), layout="constrained")
     axes = figure.subplots(len(VALUES) + 1, sharex=True)
     seen = [(r.step, r.observation.rho) for r in records if r.observation.rho is not None]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from dcao_client.cli.api import errors
+from dcao_client.cli.output import CommandError
 
 
 def serve(
@@ -20,15 +20,8 @@ def serve(
     """Starts the controller in the foreground."""
     beside = Path(sys.executable).with_name("dcao-controller")
     command = str(beside) if beside.exists() else shutil.which("dcao-controller")
-    if command is None or not _installed("uvicorn"):
-        errors.print("the controller is not installed; pip install 'dcao[server]'")
-        raise typer.Exit(1)
+    if command is None:
+        raise CommandError("expected the command dcao-controller beside this one, got none; pip install 'dcao[server]'")
     options = {"--host": host, "--port": port, "--redis-url": redis_url, "--data": data}
     given = [text for name, value in options.items() if value is not None for text in (name, str(value))]
     os.execv(command, [command, "serve", *given])  # noqa: S606  (our own command takes this process over)
-
-
-def _installed(package: str) -> bool:
-    from importlib.util import find_spec
-
-    return find_spec(package) is not None

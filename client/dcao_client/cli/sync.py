@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from dcao_client.backlog import CHUNK, Delivery, backfill_body, deliver
-from dcao_client.cli.api import DEFAULT_URL, errors
-from dcao_client.cli.runs import Url
+from dcao_client.cli.api import DEFAULT_URL
+from dcao_client.cli.options import Url
+from dcao_client.cli.output import CommandError, console
 from dcao_client.errors import DcaoError
 from dcao_client.journal import JournalHeader, read_journal, write_journal
 from dcao_client.once import Once
@@ -20,7 +20,6 @@ from dcao_proto import BackfillResult, JournalEntry
 from dcao_proto.paths import BACKFILL, RUN
 from dcao_proto.reading import UnreadableAnswerError, read_answer
 
-console = Console()
 TIMEOUT = 30.0  # s for one request
 
 
@@ -42,11 +41,12 @@ def sync(
             write_journal(apart, header, left) if left else None
             refused += len(left)
     except (DcaoError, UnreadableAnswerError, OSError) as error:
-        errors.print(str(error))
-        raise typer.Exit(1) from error
-    console.print(f"{header.project}/{header.run}: {sending.tally}")
+        raise CommandError(str(error)) from error
+    console().print(f"{header.project}/{header.run}: {sending.tally}")
     if refused:
-        console.print(f"{refused} were not taken and are in {apart}; the last time because {sending.why}", markup=False)
+        console().print(
+            f"{refused} were not taken and are in {apart}; the last time because {sending.why}", markup=False
+        )
     if not keep and not sending.fenced:
         journal.unlink()
 

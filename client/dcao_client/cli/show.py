@@ -1,0 +1,90 @@
+"""Commands that draw a run: `show`, and `watch` while it goes on."""
+
+import time
+from collections import deque
+from collections.abc import Iterable
+from typing import Annotated
+
+import typer
+from rich.console import Group
+from rich.live import Live
+from rich.text import Text
+
+from dcao_client.cli.api import Api
+from dcao_client.cli.options import Project, Url
+from dcao_client.cli.output import CommandError, console
+from dcao_client.cli.plots import Series, terminal_plots
+from dcao_client.cli.runs import ago
+from dcao_proto import Record, Run
+from dcao_proto.policy.reasons import REASONS
+
+
+def show(run: str, url: Url = None, project: Project = None) -> None:
+    """Plots ρ, η and the edge ratio of a run, and says in words what its last decision did."""
+    api, out = Api(url, project), console()
+    info, records = api.run(run), list(api.history(run))
+    out.print(_heading(info))
+    out.print(*terminal_plots(_series(records)), sep="\n")
+    if records:
+        out.print(_in_words(records[-1]))
+
+
+def watch(
+    run: str,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between looks.")] = 1.0,
+    last: Annotated[int, typer.Option(min=2, help="Decisions to draw.")] = 200,
+    url: Url = None,
+    project: Project = None,
+) -> None:
+    """Follows a run live until it ends, over restarts of the controller; Ctrl-C stops watching."""
+    api = Api(url, project)
+    records: deque[Record] = deque(maxlen=last)
+    info = api.run(run)
+    with Live(console=console(), auto_refresh=False) as live:
+        while True:
+            away = ""
+            try:
+                info = api.run(run)
+                after = f"{records[-1].attempt}:{records[-1].step}" if records else None
+                records.extend(api.history(run, after))
+            except CommandError as error:
+                if not error.passing:
+                    raise
+                away = f"{error}; asked again every {every:g} s"
+            plots = [Text.from_ansi(plot) for plot in terminal_plots(_series(records))]
+            words = [_in_words(records[-1])] if records else []
+            # First of all: in a low terminal the end is cut off.
+            trouble = [Text(away, "bold")] if away else []
+            live.update(Group(_heading(info), *trouble, *plots, *words), refresh=True)
+            if info.status in ("finished", "failed") and not away:
+                return
+            time.sleep(every)
+
+
+def _heading(run: Run) -> str:
+    return (
+        f"[bold]{run.project}/{run.run}[/bold]  {run.status}, attempt {run.attempt}, {run.decisions} decisions, "
+        f"policy {run.spec.policy.name}, last observed {ago(run.updated_at)}"
+    )
+
+
+def _series(records: Iterable[Record]) -> dict[str, Series]:
+    rho, lr, edge = Series(), Series(), Series()
+    for record in records:
+        step = float(record.step)
+        lr.append((step, record.decision.lr))
+        if record.observation.rho is not None:
+            rho.append((step, record.observation.rho))
+        if record.decision.edge_ratio is not None:
+            edge.append((step, record.decision.edge_ratio))
+    return {"sharpness ρ": rho, "learning rate η": lr, "edge ratio": edge}
+
+
+def _in_words(record: Record) -> str:
+    decision = record.decision
+    lines = [
+        f"step {record.step}: {decision.regime}; η {decision.lr:.4g} (×{decision.multipliers.lr:.3g}), "
+        f"β {decision.momentum:.4g}, λ {decision.weight_decay:.3g}"
+    ]
+    lines += [f"  {reason}: {REASONS.get(reason, '')}" for reason in decision.reasons]
+    return "\n".join(lines)
