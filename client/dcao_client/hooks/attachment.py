@@ -104,6 +104,7 @@ class Attachment(RunContext):
         self.once = Once()
         self.strict = probe.settings.strict or (session is not None and session.strict)
         self._examples = 0  # of the largest batch so far
+        self._part_is_ours = probe.settings.probe_batch is None and probe_data is None
 
     @property
     def steps(self) -> int:
@@ -139,8 +140,23 @@ class Attachment(RunContext):
             return None
         if self._is_ragged(measured):
             return None
-        spectrum = self.probe.measure(measured) if self._with_gap else self.probe.sharpness(measured)
-        return self._use(spectrum, step, action)
+        return self._use(self._measured(measured), step, action)
+
+    def _measured(self, batch: Any) -> Spectrum:
+        """The curvature of the part chosen, or of the whole batch where the loss refuses a part: a state of the whole
+        batch's size, as many labels as there were, a batch that cannot be cut. Then it is the whole one from now on."""
+        ask = self.probe.measure if self._with_gap else self.probe.sharpness
+        found, chosen = ask(batch), self.probe.settings
+        if found.status != "unavailable" or not self._part_is_ours or chosen.probe_batch is None:
+            return found
+        self._part_is_ours = False  # tried once: what fails on the whole batch too is not the part's fault
+        self.probe.settings = replace(chosen, probe_batch=None)
+        whole = ask(batch)
+        if whole.status == "unavailable":
+            self.probe.settings = chosen
+            return found
+        log.warning("DCAO: the loss takes no part of a batch (%s); whole batches are measured", found.detail)
+        return whole
 
     def measure_over(self, collective: Any) -> None:
         """Measures together with these ranks from now on."""
@@ -227,7 +243,7 @@ class Attachment(RunContext):
     def _choose_probe_batch(self, examples: int) -> None:
         """Where neither data nor size is given: a quarter for the sharpness alone, else what the budget can pay."""
         settings, budget = self.probe.settings, self._cadence.budget
-        if settings.probe_batch is not None or self._probe_data is not None:
+        if settings.probe_batch is not None or not self._part_is_ours:
             return
         share = (1.0 if budget is None else budget.share()) if self._with_gap else SHARPNESS_SHARE
         wanted = self.probe.measured_examples(examples, share)

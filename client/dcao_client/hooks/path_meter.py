@@ -52,7 +52,7 @@ class PathMeter:
     def cover(self, parameters: Sequence[Tensor]) -> None:
         """Measures these from now on: new ones start where they are, those that are gone no longer count."""
         known = [id(p) for p in parameters]
-        if known == self._known:
+        if known == self._known or not known:
             return
         kept = torch.split(self._origin, self._sizes) if self._known else ()
         old = dict(zip(self._known, kept, strict=True))

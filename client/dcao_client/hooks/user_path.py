@@ -89,7 +89,8 @@ class UserPath:
         )
 
     def _parameters(self) -> list[nn.Parameter]:
-        return [p for group in self._optimizer.param_groups for p in group["params"]]
+        every = [p for group in self._optimizer.param_groups for p in group["params"]]
+        return [p for p in every if not nn.parameter.is_lazy(p)]  # those have no value before the first forward
 
     def _loss_scale(self) -> float:
         """What fused optimizers still have to divide gradients by (torch.amp.GradScaler leaves it to them)."""

@@ -23,10 +23,19 @@ def parts(batch: Any) -> list[Any]:
 
 def what_failed(error: Exception, batch: Any) -> str:
     """The first line of what the user's loss or model raised; and a likely cause, if the batch looks like several."""
-    words = f"{type(error).__name__}: {error}".splitlines()[0][:240]
+    words = f"{type(error).__name__}: {first_line(error)}"[:240]
     if type(batch) is list and batch and all(isinstance(one, tuple | list | Mapping) for one in batch):
         words += " (a list is one batch: are these several? then give MicroBatches(batch))"
     return words
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text that says something."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  (the user's own class, whatever it does)
+        return "(it cannot say what)"
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")
 
 
 def part_of(examples: int, share: float, *, coupled: bool, least: int = LEAST_EXAMPLES) -> int | None:

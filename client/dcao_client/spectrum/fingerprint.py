@@ -14,15 +14,15 @@ def fingerprint(
     dtype: str,
     matrix: str,
     preconditioned: bool,
-    parameters: Sequence[int] = (),
+    parameters: Sequence[str] = (),
 ) -> str:
     """Sixteen hex digits over the model's mode, batch policy, size, dtype, matrix and scaling.
 
-    ``parameters``: the sizes of those measured, where they are not all of the model's.
+    ``parameters``: the names of those measured, where they are not all of the model's.
     """
     said = "|".join((mode, policy, str(examples), dtype, matrix, "P" if preconditioned else "H"))
     if parameters:
-        said += "|" + ",".join(map(str, parameters))
+        said += "|" + ",".join(parameters)
     return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 

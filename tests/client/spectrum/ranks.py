@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from dcao_client.spectrum import Probe, ProbeSettings, Ranks
+from dcao_client.spectrum import MicroBatches, Probe, ProbeSettings, Ranks
 
 EXACT = ProbeSettings(max_matvecs=60, rho_tol=1e-9, gamma_tol=1e-9, gamma_floor=0.0, timeout=60.0)
 
@@ -111,6 +111,30 @@ def sharded(rank: int, size: int, folder: str) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     optimizer.step()
     save(folder, rank, rho=s.rho, gamma=s.gamma, gamma_bound=s.gamma_bound, same=same, status=s.status, detail=s.detail)
+    dist.destroy_process_group()
+
+
+def one_without_examples_of_a_shard(rank: int, size: int, folder: str, missing: str) -> None:
+    """The last rank of an FSDP2 model has an empty part, or a micro-batch less; then the run goes on."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    start(rank, size, folder)
+    model = net(torch.float32, width=8)
+    fully_shard(model, mesh=init_device_mesh("cpu", (size,)))
+    x, y = data(24, torch.float32)
+    part: Any = MicroBatches([(x, y), (x, y)])
+    if rank == size - 1:
+        part = (x[:0], y[:0]) if missing == "all" else MicroBatches([(x, y), (x[:0], y[:0])])
+    before = [p.to_local().clone() for p in model.parameters()]
+    probe = Probe(model, loss, collective=Ranks(dist.new_group(), 60.0))
+    began = time.monotonic()
+    s = probe.measure(part)
+    seconds = time.monotonic() - began
+    same = all(torch.equal(p.to_local(), w) for p, w in zip(model.parameters(), before, strict=True))
+    again = probe.measure((x, y))
+    loss(model, (x, y)).backward()
+    save(folder, rank, status=s.status, detail=s.detail, seconds=seconds, same=same, again=again.status, rho=again.rho)
     dist.destroy_process_group()
 
 

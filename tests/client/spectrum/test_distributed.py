@@ -91,3 +91,15 @@ def test_a_rank_without_examples_adds_nothing(kind: str, tmp_path: Path) -> None
         assert one["examples"] == 24
         assert one["rho"] == pytest.approx(alone.rho, rel=1e-3)
         assert one["gamma"] == pytest.approx(alone.gamma, rel=1e-2)
+
+
+@pytest.mark.parametrize("missing", ["all", "one of two"])
+def test_a_rank_of_a_sharded_model_without_examples_hangs_nobody(missing: str, tmp_path: Path) -> None:
+    """Every forward pass needs every rank's shards: all say so at once, and the next batch is measured."""
+    alone = Probe(ranks.net(torch.float32, width=8), ranks.loss).measure(ranks.data(24, torch.float32))
+    for one in _run(ranks.one_without_examples_of_a_shard, 2, tmp_path, missing):
+        assert (one["status"], one["again"]) == ("unavailable", "ok")
+        assert "no examples in this batch" in one["detail"]
+        assert one["seconds"] < 10
+        assert one["same"]
+        assert one["rho"] == pytest.approx(alone.rho, rel=0.02)

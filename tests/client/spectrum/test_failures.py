@@ -1,5 +1,7 @@
 """What cannot be measured is a value with a name, and never the end of a training."""
 
+import dataclasses
+import types
 from typing import Any
 
 import pytest
@@ -108,3 +110,125 @@ def test_a_lazy_module_is_measured_after_its_first_forward(loss: Any) -> None:
     assert isinstance(model[0].weight, nn.parameter.UninitializedParameter)
     model(_batch(8)[0])
     assert probe.measure(_batch(8)).status == "ok"
+
+
+class _MuteError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (_MuteError(), "_MuteError: (it cannot say what)"),
+        (ValueError("\n\n  labels\x00 do not fit\nmore"), "ValueError: labels"),
+    ],
+)
+def test_whatever_an_error_says_of_itself(raised: Exception, said: str) -> None:
+    def refuses(model: nn.Module, batch: Any) -> Tensor:
+        raise raised
+
+    found = Probe(nn.Linear(4, 3), refuses).measure(_batch(8))
+    assert found.status == "unavailable"
+    assert (found.detail or "").startswith(said)
+
+
+class _Stateful(nn.Module):
+    """Its state has the whole batch's size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+        self.register_buffer("state", torch.zeros(32, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layer(x + self.state)
+        return out
+
+
+@pytest.mark.parametrize("model", [_Stateful(), nn.LSTM(4, 3)])
+def test_a_loss_that_takes_no_part_of_a_batch_is_measured_on_all_of_it(
+    model: nn.Module, loss: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    packed = nn.utils.rnn.pack_sequence([torch.randn(5, 4) for _ in range(32)])
+    batch = _batch(32) if isinstance(model, _Stateful) else packed
+    ask = loss if isinstance(model, _Stateful) else (lambda m, b: m(b)[0].data.square().mean())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    control = attach(model, optimizer, ask, run="whole", probe_interval=1, overhead=None, journal_dir="/dev/null/no")
+    for _ in range(3):
+        control.step(batch)
+        ask(model, batch).backward()
+        optimizer.step()
+        assert control.spectrum is not None
+        assert control.spectrum.status == "ok"
+    assert control.probe.failures == 1
+    assert len([r for r in caplog.records if "whole batches are measured" in r.getMessage()]) == 1
+    control.finish()
+
+
+def test_a_loss_that_fails_on_the_whole_too_is_not_asked_twice_for_ever(loss: Any) -> None:
+    calls: list[int] = []
+
+    def refuses(model: nn.Module, batch: Any) -> Tensor:
+        calls.append(len(batch[0]))
+        raise ValueError("never")
+
+    model = nn.Linear(4, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    control = attach(model, optimizer, refuses, run="never", probe_interval=1, overhead=None, journal_dir="/dev/null/n")
+    for _ in range(3):
+        control.step(_batch(32))
+        loss(model, _batch(32)).backward()
+        optimizer.step()
+    assert calls == [8, 32, 8, 8]
+    control.finish()
+
+
+@dataclasses.dataclass
+class _Pair:
+    x: Tensor
+    y: Tensor
+    names: list[str]
+
+
+def test_batches_of_other_kinds_are_counted_and_cut(loss: Any) -> None:
+    x, y = _batch(32)
+    names = [str(i) for i in range(32)]
+
+    def labelled(model: nn.Module, batch: Any) -> Tensor:
+        assert len(batch.names) == len(batch.x)
+        return loss(model, (batch.x, batch.y))  # type: ignore[no-any-return]
+
+    model, part = nn.Linear(4, 3), ProbeSettings(probe_batch=8)
+    found = Probe(model, labelled, settings=part).measure(_Pair(x, y, names))
+    assert (found.status, found.examples) == ("ok", 8)
+    assert found.rho == Probe(model, loss).measure((x[:8], y[:8])).rho
+
+    own = dataclasses.replace(part, examples=lambda batch: len(batch.pair[0]))
+    whole = Probe(model, lambda m, b: loss(m, b.pair), settings=own).measure(types.SimpleNamespace(pair=(x, y)))
+    assert (whole.status, whole.examples) == ("ok", 32)
+
+
+def test_control_may_begin_before_a_lazy_layers_first_forward(loss: Any) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.LazyLinear(5), nn.LazyBatchNorm1d(), nn.Tanh(), nn.LazyLinear(3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    control = attach(model, optimizer, loss, run="lazy", probe_interval=1, overhead=None, journal_dir="/dev/null/no")
+    for step in range(3):
+        control.step(_batch(8))
+        assert control.spectrum is not None
+        assert control.spectrum.status == ("unavailable" if step == 0 else "ok")
+        loss(model, _batch(8)).backward()
+        optimizer.step()
+    assert control._controlled.path().distance > 0
+    control.finish()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
+def test_a_scripted_model_is_measured_or_said_not_to_be(loss: Any) -> None:
+    model = torch.jit.script(nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)))
+    before = [p.detach().clone() for p in model.parameters()]
+    found = Probe(model, loss).measure(_batch(8))
+    assert found.status == "ok" or found.detail
+    assert all(torch.equal(p, w) for p, w in zip(model.parameters(), before, strict=True))
+    loss(model, _batch(8)).backward()

@@ -88,3 +88,19 @@ def test_a_generator_that_cannot_be_found_can_be_named(loss: Any) -> None:
     found = Probe(nn.Linear(4, 3), far, settings=ProbeSettings(generators=(hidden[0],))).measure(_batch())
     assert found.status == "ok"
     assert torch.equal(hidden[0].get_state(), state)
+
+
+def test_bits_without_a_generator_are_one_too_and_entropy_is_none(loss: Any) -> None:
+    bits, entropy = np.random.PCG64(1), random.SystemRandom()
+
+    def noisy(model: nn.Module, batch: Any) -> Tensor:
+        noise = float(bits.random_raw() % 1000) / 1000 + 0.0 * entropy.random()
+        return loss(model, (batch[0] + noise, batch[1]))  # type: ignore[no-any-return]
+
+    before = str(bits.state)
+    probe = Probe(nn.Linear(4, 3), noisy)
+    batch = torch.randn(8, 4), torch.randint(0, 3, (8,))
+    found = probe.measure(batch)
+    assert found.status == "ok"
+    assert str(bits.state) == before
+    assert probe.measure(batch).rho == pytest.approx(found.rho, rel=1e-3)

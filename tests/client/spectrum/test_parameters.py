@@ -188,3 +188,38 @@ def test_sparse_adam_preconditions(loss: Any) -> None:
         assert probe.preconditioned
         found[name] = probe.measure(batch).rho
     assert found["sparse"] == pytest.approx(found["dense"], rel=0.02)
+
+
+def test_a_group_of_the_same_size_is_another_one(loss: Any, hessian: Callable[..., np.ndarray]) -> None:
+    """Vectors of other parameters are no start, and numbers of two subsets have two names."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Tanh(), nn.Linear(4, 4, bias=False)).double()
+    optimizer = torch.optim.SGD([model[0].weight], lr=0.1)
+    probe = Probe(model, loss, optimizer=optimizer, settings=EXACT)
+    first = probe.measure(_batch())
+    optimizer.param_groups[0]["params"] = [model[2].weight]
+    assert probe.track(_batch()).status == "unavailable"
+    probe.measure(_batch())
+    optimizer.param_groups[0]["params"] = [model[0].weight]
+    quick = probe.sharpness(_batch())
+    assert quick.rho == pytest.approx(_of(model, [model[0].weight], loss, hessian)[0], rel=0.05)
+    other = Probe(model, loss, optimizer=torch.optim.SGD([model[2].weight], lr=0.1), settings=EXACT).measure(_batch())
+    assert first.fingerprint != other.fingerprint
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_group_without_a_rate_does_not_move(kind: Any, first: bool, loss: Any) -> None:
+    model = _net()
+    still = {"params": list(model[0].parameters()), "lr": 0.0}
+    moving = {"params": list(model[2].parameters()), "lr": 0.1}
+    groups = [still, moving] if first else [moving, still]
+    found = Probe(model, loss, optimizer=kind(groups), settings=EXACT).measure(_batch())
+    alone = Probe(model, loss, optimizer=kind([dict(moving)]), settings=EXACT).measure(_batch())
+    assert found.rho == pytest.approx(alone.rho, rel=1e-9)
+    for group in groups:
+        group["lr"] = 0.0  # a warm-up's first step: all of them are about to move
+    whole = Probe(model, loss, optimizer=kind(groups), settings=EXACT).measure(_batch())
+    assert whole.rho == pytest.approx(
+        Probe(model, loss, optimizer=kind(model.parameters(), lr=0.1), settings=EXACT).measure(_batch()).rho, rel=1e-9
+    )

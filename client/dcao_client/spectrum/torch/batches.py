@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dcao_client.spectrum.batches import part_of
+from dcao_client.spectrum.batches import part_of, parts
+
+PLAIN = (str, bytes, int, float, type(None))
 
 
 def count_examples(batch: Any) -> int:
@@ -26,12 +30,25 @@ def count_examples(batch: Any) -> int:
     return int(first.shape[0])
 
 
-def take(batch: Any, count: int) -> Any:
-    """The first ``count`` examples: every tensor whose leading dimension is the batch's is cut, the rest is kept."""
-    total = count_examples(batch)
+def take(batch: Any, count: int, total: int | None = None) -> Any:
+    """The first ``count`` of ``total`` examples: what has one entry for each of them is cut, the rest is kept.
+
+    That is every tensor with such a leading dimension and every such list of texts or numbers.
+    """
+    total = count_examples(batch) if total is None else total
     if count >= total:
         return batch
-    return mapped(batch, lambda t: t[:count] if t.dim() and t.shape[0] == total else t)
+
+    def cut(item: Any) -> Any:
+        return item[:count] if len(item) == total else item
+
+    return mapped(batch, lambda t: cut(t) if t.dim() else t, cut)
+
+
+def with_examples(batch: Any, count: Callable[[Any], int], limit: int | None) -> list[Any]:
+    """The micro-batches that hold an example, each cut to what is measured."""
+    counted = [(one, count(one)) for one in parts(batch)]
+    return [one if limit is None else take(one, limit, n) for one, n in counted if n > 0]
 
 
 def measured_examples(model: nn.Module, examples: int, share: float) -> int | None:
@@ -56,25 +73,41 @@ def _first_tensor(batch: Any) -> Tensor | None:
         return batch if batch.dim() else None
     if isinstance(batch, Mapping):
         batch = batch.values()
+    elif dataclasses.is_dataclass(batch) and not isinstance(batch, type):
+        batch = [getattr(batch, field.name) for field in dataclasses.fields(batch)]
     elif not isinstance(batch, list | tuple):
         return None
     return next((found for item in batch if (found := _first_tensor(item)) is not None), None)
 
 
-def mapped(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """The batch with every tensor changed: lists, tuples, named tuples and mappings inside one another."""
+def _same(item: Any) -> Any:
+    return item
+
+
+def mapped(batch: Any, change: Callable[[Tensor], Tensor], lists: Callable[[Any], Any] = _same) -> Any:
+    """The batch with every tensor changed: lists, tuples, named tuples, mappings and dataclasses inside one another.
+
+    ``lists`` changes the lists that hold texts and numbers.
+    """
     if isinstance(batch, Tensor):
         return change(batch)
+    if isinstance(batch, list) and batch and all(isinstance(item, PLAIN) for item in batch):
+        return lists(batch)
+    if dataclasses.is_dataclass(batch) and not isinstance(batch, type | Mapping):
+        changed = copy.copy(batch)
+        for field in dataclasses.fields(batch):
+            object.__setattr__(changed, field.name, mapped(getattr(batch, field.name), change, lists))
+        return changed
     if isinstance(batch, Mapping):
-        made = {key: mapped(value, change) for key, value in batch.items()}
+        made = {key: mapped(value, change, lists) for key, value in batch.items()}
         try:
             return type(batch)(made)  # type: ignore[call-arg]
         except TypeError:
             return made
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(mapped(item, change) for item in batch))
+        return type(batch)(*(mapped(item, change, lists) for item in batch))
     if isinstance(batch, list | tuple):
-        return type(batch)(mapped(item, change) for item in batch)
+        return type(batch)(mapped(item, change, lists) for item in batch)
     return batch
 
 

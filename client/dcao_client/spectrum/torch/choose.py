@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from dcao_client.spectrum.batches import first_line
 from dcao_client.spectrum.operators import Curvature
 from dcao_client.spectrum.settings import MatvecKind, ProbeSettings
 from dcao_client.spectrum.torch.double_backward import DoubleBackward
@@ -151,7 +152,7 @@ def _attempt(choice: Choice, kind: str, make: Callable[[], Made]) -> Made | None
     try:
         return make()
     except CANNOT as error:
-        choice.reasons[kind] = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        choice.reasons[kind] = first_line(error)[:200] or type(error).__name__
         return None
 
 

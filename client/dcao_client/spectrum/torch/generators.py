@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-KINDS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+KINDS = (torch.Generator, np.random.Generator, np.random.BitGenerator, np.random.RandomState, random.Random)
 # Objects looked at, at most: a search that does not end in a large program, and takes a millisecond in a small one.
 MOST = 20_000
 # What holds no generator, or nothing that is a model's own.
@@ -37,6 +37,8 @@ def own_generators(*roots: Any) -> list[Any]:
         if id(item) in seen or isinstance(item, CLOSED):
             continue
         seen.add(id(item))
+        if isinstance(item, random.SystemRandom):  # the machine's entropy, which nobody can put back
+            continue
         if isinstance(item, KINDS):
             found.append(item)
         else:
@@ -79,8 +81,9 @@ def seed_own(generators: Sequence[Any], seed: int) -> None:
     for generator in generators:
         if isinstance(generator, torch.Generator):
             generator.manual_seed(seed)
-        elif isinstance(generator, np.random.Generator):
-            generator.bit_generator.state = type(generator.bit_generator)(seed % 2**32).state
+        elif isinstance(generator, np.random.Generator | np.random.BitGenerator):
+            bits = _bits(generator)
+            bits.state = type(bits)(seed % 2**32).state
         elif isinstance(generator, np.random.RandomState):
             generator.seed(seed % 2**32)
         else:
@@ -98,15 +101,19 @@ def own_restored(generators: Sequence[Any]) -> Iterator[None]:
             _restore(generator, state)
 
 
+def _bits(generator: np.random.Generator | np.random.BitGenerator) -> np.random.BitGenerator:
+    return generator.bit_generator if isinstance(generator, np.random.Generator) else generator
+
+
 def _state(generator: Any) -> Any:
-    if isinstance(generator, np.random.Generator):
-        return copy.deepcopy(generator.bit_generator.state)
+    if isinstance(generator, np.random.Generator | np.random.BitGenerator):
+        return copy.deepcopy(_bits(generator).state)
     return generator.getstate() if isinstance(generator, random.Random) else generator.get_state()
 
 
 def _restore(generator: Any, state: Any) -> None:
-    if isinstance(generator, np.random.Generator):
-        generator.bit_generator.state = state
+    if isinstance(generator, np.random.Generator | np.random.BitGenerator):
+        _bits(generator).state = state
     elif isinstance(generator, random.Random):
         generator.setstate(state)
     else:

@@ -23,7 +23,7 @@ def unwrap(model: nn.Module) -> nn.Module:
     while True:
         if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
             model = model.module
-        elif isinstance(inner := model.__dict__.get("_modules", {}).get("_orig_mod"), nn.Module):
+        elif (inner := dict(model.named_children()).get("_orig_mod")) is not None:
             model = inner
         else:
             return model
@@ -37,13 +37,21 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
 def moved(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> list[nn.Parameter]:
     """Those that the optimizer moves: trainable and in one of its groups now; all trainable ones without an optimizer.
 
-    Also all where it knows none of them: it then moves copies of its own (flattened, or in higher precision).
+    Also all where it knows none of them: it then moves copies of its own (flattened, or in higher precision). A group
+    whose rate is zero does not move, while another's is not (all are before a warm-up's first step).
     """
     every = trainable(model)
     if optimizer is None:
         return every
-    known = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    groups = [g for g in optimizer.param_groups if float(g.get("lr", 1.0)) != 0.0] or optimizer.param_groups
+    known = {id(p) for group in groups for p in group["params"]}
     return [p for p in every if id(p) in known] or every
+
+
+def names_of(model: nn.Module, parameters: Sequence[nn.Parameter]) -> tuple[str, ...]:
+    """The names of these parameters, where they are not all of the model's; none where they are."""
+    wanted, named = {id(p) for p in parameters}, list(model.named_parameters())
+    return () if len(parameters) == len(named) else tuple(name for name, p in named if id(p) in wanted)
 
 
 def is_lazy(model: nn.Module) -> bool:

@@ -22,17 +22,17 @@ from dcao_client.spectrum.sharpness import sharpness
 from dcao_client.spectrum.solve import kept
 from dcao_client.spectrum.torch.along import Along, of_moved
 from dcao_client.spectrum.torch.ask import Ask, answered, asked, operator_for, question
-from dcao_client.spectrum.torch.batches import count_examples, measured_examples, take
+from dcao_client.spectrum.torch.batches import count_examples, measured_examples, with_examples
 from dcao_client.spectrum.torch.choose import Choice, UnavailableError, keep_graph
 from dcao_client.spectrum.torch.critical import critical, critical_along_gradient
 from dcao_client.spectrum.torch.distributed import Ranks, RanksLostError
 from dcao_client.spectrum.torch.double_backward import DoubleBackward
 from dcao_client.spectrum.torch.generators import own_generators
-from dcao_client.spectrum.torch.isolation import is_lazy, isolated, mode_of, moved, trainable, unwrap
+from dcao_client.spectrum.torch.isolation import is_lazy, isolated, mode_of, moved, names_of, trainable, unwrap
 from dcao_client.spectrum.torch.layout import Layout
 from dcao_client.spectrum.torch.precondition import rule
 from dcao_client.spectrum.torch.problem import Alone, Collective, Loss, Problem, total_examples
-from dcao_client.spectrum.torch.sharded import is_sharded, local
+from dcao_client.spectrum.torch.sharded import UnevenRanksError, is_sharded, local, need_all
 
 T = TypeVar("T")
 log = logging.getLogger("dcao")
@@ -78,6 +78,7 @@ class Probe:
         self.choice = Choice()
         self._probes = 0
         self._warm: tuple[Tensor, ...] = ()
+        self._of: tuple[str, ...] | None = None  # the names of what the last vectors are of
         self._guess: float | None = None
         self.failures = 0
         self._named: set[str | None] = set()
@@ -149,7 +150,7 @@ class Probe:
 
     @property
     def top_vector(self) -> Tensor | None:
-        """The last top eigenvector, bfloat16, unit length; in the scaled coordinates when preconditioned."""
+        """The last top eigenvector, bfloat16, of unit length; in the scaled coordinates when preconditioned."""
         return self._warm[0] if self._warm else None
 
     def analyse(self, batch: Any, use: Callable[[Curvature], T]) -> T:
@@ -167,7 +168,7 @@ class Probe:
                 operator.close()
             return Spectrum("ok")
 
-        self._with_problem(self._batches(batch), with_operator)
+        self._with_problem(batch, with_operator)
         return found[0]
 
     def state_dict(self) -> dict[str, Any]:
@@ -178,6 +179,7 @@ class Probe:
             "warm": [v.clone() for v in self._warm],
             "choice": self.choice.state_dict(),
             "guess": self._guess,
+            "of": self._of,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -189,24 +191,24 @@ class Probe:
         if state.get("version") != 1:
             got = state.get("version")
             raise ValueError(f"expected a probe state of version 1; got {got!r}; drop it to start cold")
-        size = None if is_lazy(self.model) else Layout([local(p) for p in self.parameters]).size
-        for vector in state["warm"]:
-            # With an optimizer a group may still be added; vectors that do not fit then are dropped.
-            if size is not None and vector.numel() != size and self.optimizer is None:
-                raise ValueError(
-                    f"expected warm vectors of length {size}, the trainable parameters; got {vector.numel()}"
-                )
+        # With an optimizer a group may still be added; vectors that do not fit then are dropped.
+        known = self.optimizer is None and not is_lazy(self.model)
+        size = Layout([local(p) for p in self.parameters]).size if known else None
+        other = [v.numel() for v in state["warm"] if size not in (None, v.numel())]
+        if other:
+            raise ValueError(f"expected warm vectors of length {size}, the trainable parameters; got {other[0]}")
         self._probes = int(state["probes"])
         self._warm = tuple(v.clone() for v in state["warm"])
         self.choice = Choice.from_state(state["choice"])
         self._guess = state["guess"]
+        self._of = None if state.get("of") is None else tuple(state["of"])
 
     def _tried(self, batch: Any, use: Callable[[Problem, Sequence[nn.Parameter]], Spectrum]) -> Spectrum:
         """The spectrum, or what was in its way as a value."""
         began = time.perf_counter()
         try:
-            found = self._with_problem(self._batches(batch), use)
-        except (UnavailableError, RanksLostError) as error:
+            found = self._with_problem(batch, use)
+        except (UnavailableError, RanksLostError, UnevenRanksError) as error:
             found = Spectrum("unavailable", detail=str(error))
         except Exception as error:
             if self.settings.strict:
@@ -219,22 +221,19 @@ class Probe:
                 log.warning("dcao: no curvature at this probe, training goes on: %s", found.detail)
         return replace(found, seconds=time.perf_counter() - began)
 
-    def _batches(self, batch: Any) -> list[Any]:
-        """The micro-batches that hold an example, each cut to what is measured."""
-        limit, count = self.settings.probe_batch, self.settings.examples or count_examples
-        return [one if limit is None else take(one, limit) for one in parts(batch) if count(one) > 0]
-
-    def _with_problem(self, batches: list[Any], use: Callable[[Problem, Sequence[nn.Parameter]], Spectrum]) -> Spectrum:
+    def _with_problem(self, batch: Any, use: Callable[[Problem, Sequence[nn.Parameter]], Spectrum]) -> Spectrum:
         """Borrow the model, pose the problem, use it, give the model back."""
+        batches = with_examples(batch, self.settings.examples or count_examples, self.settings.probe_batch)
         if is_lazy(self.model):
             raise UnavailableError("a lazy layer of the model has no shape before the model's first forward")
         real = self.parameters
-        sharded, partial = is_sharded(real), len(real) < len(list(self.model.parameters()))
+        sharded, names = is_sharded(real), names_of(self.model, real)
         layout = Layout([local(p) for p in real])
-        self._fit(layout.size)
+        self._fit(names, layout.size)
         counter: Callable[[Any], int] = self.settings.examples or count_examples
         counts = [counter(one) for one in batches]
         examples = total_examples(sum(counts), layout, self._collective)
+        need_all(len(batches), layout.device, self._collective, sharded=sharded)
         generators = [*own_generators(self.model, self.loss), *self.settings.generators]
         with isolated(self.model, aliases=not sharded, parameters=real, generators=generators) as aliases:
             weights = [count / examples for count in counts]
@@ -250,13 +249,14 @@ class Probe:
                 generators,
             )
             found = use(problem, real)
-            named = self._fingerprint(layout, examples, partial=partial)
+            named = self._fingerprint(layout, examples, names)
             return replace(found, examples=examples, fingerprint=named)
 
-    def _fit(self, size: int) -> None:
-        """Forget vectors and step lengths of other parameters: a group was added, a layer frozen."""
-        if any(vector.numel() != size for vector in self._warm):
+    def _fit(self, names: tuple[str, ...], size: int) -> None:
+        """Forget vectors and step lengths of other parameters: a group was added, a layer frozen or replaced."""
+        if self._of not in (None, names) or any(vector.numel() != size for vector in self._warm):
             self._warm, self.choice = (), Choice()
+        self._of = names
 
     def _measured(self, problem: Problem, question: Question, ask: Ask) -> Spectrum:
         if self.settings.matvec == "critical":
@@ -287,7 +287,7 @@ class Probe:
         finally:
             operator.close()
 
-    def _fingerprint(self, layout: Layout, examples: int, *, partial: bool) -> str:
+    def _fingerprint(self, layout: Layout, examples: int, names: tuple[str, ...]) -> str:
         kind = self.settings.matvec if self.settings.matvec != "auto" else self.choice.kind
         return fingerprint(
             mode_of(self.model),
@@ -296,5 +296,5 @@ class Probe:
             dtype=",".join(sorted({str(d) for d in layout.dtypes})),
             matrix=matrix_of(kind or "double_backward"),
             preconditioned=self.preconditioned,
-            parameters=layout.sizes if partial else (),
+            parameters=names,
         )

@@ -32,6 +32,30 @@ def local(tensor: Any) -> Tensor:
     return part
 
 
+class UnevenRanksError(RuntimeError):
+    """Not every rank of a sharded model can take part in every forward pass."""
+
+
+def need_all(batches: int, device: torch.device, collective: Collective, *, sharded: bool) -> None:
+    """See that every rank has as many micro-batches with examples as the others, and one at least. A collective.
+
+    Asked first: a forward pass that not all come to would wait for the others until the training's group gives up.
+
+    Raises:
+        UnevenRanksError: on every rank.
+    """
+    if not sharded:
+        return
+    sums = torch.tensor([1.0, batches, batches**2, float(batches == 0)], dtype=torch.float64, device=device)
+    collective.sum_(sums)
+    ranks, total, squares, empty = sums.tolist()
+    if empty or ranks * squares != total**2:
+        raise UnevenRanksError(
+            "a rank of a sharded model has no examples in this batch, or another number of micro-batches than the "
+            "others: its shards are needed in each of their forward passes"
+        )
+
+
 class ShardedSpace(Space):
     """Vectors of which each rank holds a part."""
 
