@@ -12,7 +12,7 @@ demo: install  ## Train a small CNN under the controller and draw what happened.
 test: install components  ## The whole fast suite, against real components.
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n 2 --dist loadfile
 
-test-frameworks: $(FRAMEWORKS)/.installed  ## Lightning, Accelerate and the loggers, in an environment of their own.
+test-frameworks: $(FRAMEWORKS)/.installed  ## JAX, Lightning, Accelerate and the loggers, in an environment of their own.
 	OMP_NUM_THREADS=1 PYTHONPATH=$(CURDIR) $(FRAMEWORKS)/bin/pytest tests/frameworks
 
 test-slow: install components  ## The proofs that take minutes.

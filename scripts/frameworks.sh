@@ -8,4 +8,4 @@ if [ ! -x "$VENV/bin/python" ]; then
     "$PYTHON" -m venv "$VENV"
 fi
 . scripts/torch.sh
-$pip install -q -c constraints-frameworks.txt --group frameworks -e '.[accelerate,lightning,transformers]'
+$pip install -q -c constraints-frameworks.txt --group frameworks -e '.[accelerate,lightning,optax,transformers]'

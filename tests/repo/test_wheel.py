@@ -10,7 +10,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 # Each needs its framework, and is imported where that is: tests/frameworks.
-ADAPTERS = tuple(f"dcao_client.hooks.{name}" for name in ("accelerate", "lightning", "transformers"))
+ADAPTERS = (
+    *(f"dcao_client.hooks.{name}" for name in ("accelerate", "lightning", "optax", "transformers")),
+    *(f"dcao_client.hooks.jax_{name}" for name in ("control", "optimizer", "path", "standing", "steering")),
+    *(f"dcao_client.spectrum.jax.{name}" for name in ("arrays", "operator", "probe", "tree")),
+)
 PACKAGES = ["dcao_proto", "dcao_server", "dcao_client", "dcao_experiments"]
 
 
@@ -61,8 +65,9 @@ def test_the_wheel_holds_types_scripts_and_page(installed):
         ("server", ["torch", "httpx"]),
         ("client", ["torch", "jax", "fastapi", "redis", "uvicorn"]),
         ("torch", ["jax", "fastapi", "redis", "uvicorn"]),
+        ("optax", ["torch", "fastapi", "redis", "uvicorn"]),
     ],
-    ids=["base", "server", "client", "torch"],
+    ids=["base", "server", "client", "torch", "optax"],
 )
 def test_an_extra_brings_no_more_than_its_side_needs(wheel, extra, never, tmp_path):
     """What pip would install into an empty environment."""
@@ -87,5 +92,5 @@ def test_an_extra_brings_no_more_than_its_side_needs(wheel, extra, never, tmp_pa
     ]
     run(*command, env=os.environ)
     names = {item["metadata"]["name"].lower() for item in json.loads(report.read_text())["install"]}
-    assert {"pydantic", *({extra} & {"torch"})} <= names
+    assert {"pydantic", *({extra} & {"torch", "optax"})} <= names
     assert not names & set(never)

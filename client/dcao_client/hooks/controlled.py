@@ -10,7 +10,11 @@ class Controlled(Protocol):
     """What a decision is written into: a user's optimizer through its groups, or one of our own."""
 
     steps: int
-    applied: Hyperparameters | None
+
+    @property
+    def applied(self) -> Hyperparameters | None:
+        """What the last update used."""
+        ...
 
     def base(self) -> Hyperparameters:
         """What would be used without us, now."""

@@ -15,6 +15,7 @@ from dcao_client.hooks.disabled import Disabled
 from dcao_client.hooks.param_groups import ParamGroups, optimizer_name
 from dcao_client.hooks.ranks import is_talker
 from dcao_client.hooks.rollback import LastGood
+from dcao_client.hooks.trust import how_far
 from dcao_client.session import Session
 from dcao_client.settings import HookSettings
 from dcao_client.spectrum import Probe, ProbeSettings
@@ -102,7 +103,11 @@ def attach(
     _let_go(optimizer)
     choice = policy if isinstance(policy, PolicyChoice) else PolicyChoice(name=policy, params=policy_params or {})
     follows = get_policy(choice.name).follows_path
-    trust = _trust(trust or switches.trust, optimizer, choice.name, bounds, follows=follows)
+    kind = (
+        f"{type(optimizer).__name__}; use trust='watch', or one of torch's SGD, Adam, AdamW, NAdam, RAdam, Adamax, "
+        "RMSprop, Adagrad"
+    )
+    trust = how_far(trust or switches.trust, optimizer_name(optimizer), kind, choice.name, bounds, follows=follows)
     groups = ParamGroups(
         optimizer,
         max_momentum=(bounds or Bounds()).max_momentum,
@@ -184,24 +189,3 @@ def control(
     return Attachment(
         probing, controlled, session, cadence, probe_data, with_gap=not follows, stretch=stretch, rollback=back
     )
-
-
-def _trust(
-    wanted: Trust | None, optimizer: Optimizer, policy: str, bounds: Bounds | None, *, follows: bool
-) -> Trust | None:
-    """How far to go: as asked for, `guard` by default, None where a law moves within bounds of its own."""
-    if wanted not in (None, "watch", "guard", "auto"):
-        raise ValueError(f"expected trust 'watch', 'guard' or 'auto', got {wanted!r}")
-    if not follows:
-        if wanted == "auto":
-            raise ValueError(
-                f"expected trust 'auto' with the policy default, got it with '{policy}', which moves the learning rate "
-                "within bounds of yours; leave trust out, or the policy"
-            )
-        return wanted
-    if wanted == "auto" and optimizer_name(optimizer) == "other":
-        raise ValueError(
-            f"expected an optimizer whose edge of stability is known for trust 'auto', got {type(optimizer).__name__}; "
-            "use trust='watch', or one of torch's SGD, Adam, AdamW, NAdam, RAdam, Adamax, RMSprop, Adagrad"
-        )
-    return wanted or ("guard" if bounds is None else None)
