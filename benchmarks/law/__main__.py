@@ -13,13 +13,15 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import typer
 from benchmarks.law import ratio, suites, table
 from benchmarks.law.methods import METHODS
 from benchmarks.law.runner import Run, read, run_all
 from benchmarks.law.workloads import WORKLOADS
+
+from dcao_client.hooks.forms import FormName
 
 app = typer.Typer(help=__doc__, no_args_is_help=True)
 OUT = Path("out/law")
@@ -67,9 +69,11 @@ def run(
 
 
 @app.command("ratio")
-def show_ratio(workloads: str = "mlp,cnn-he,vit,post-lm", seed: int = 0) -> None:
+def show_ratio(workloads: str = "mlp,cnn-he,vit,post-lm", seed: int = 0, form: str = "adam") -> None:
     """The ratio η√G/r at constant rates, with the metric in brackets."""
-    typer.echo(ratio.table(workloads.split(","), seed))
+    if form not in get_args(FormName):
+        raise typer.BadParameter(f"expected a form of {get_args(FormName)}, got {form}")
+    typer.echo(ratio.table(workloads.split(","), seed, cast(FormName, form)))
 
 
 @app.command("table")
