@@ -1,5 +1,6 @@
 """Where the controller is and how the client behaves, from the environment (`DCAO_…`) or as arguments."""
 
+import os
 import re
 from pathlib import Path, PurePath
 from typing import Any, Self, get_args
@@ -9,8 +10,10 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dcao_client.errors import SettingsError
+from dcao_client.once import Once
 from dcao_proto.run import Trust
 from dcao_proto.secret_file import read_text
+from dcao_proto.variables import mistyped
 
 SWITCH = {
     "": True,
@@ -24,6 +27,7 @@ SWITCH = {
     "no": False,
 }
 ADDRESS = re.compile(r"[A-Za-z0-9.-]+:[0-9]{1,5}/?")
+_once = Once()
 VISIBLE = re.compile(r"[!-~]+")  # what may stand in a header: ASCII without spaces
 
 
@@ -38,6 +42,7 @@ class _FromEnvironment(BaseSettings):
         Raises:
             SettingsError: something does not fit; one line for each, and nothing of what was given.
         """
+        _say_what_is_mistyped()
         try:
             return cls(**{name: value for name, value in given.items() if value is not None})
         except ValidationError as error:
@@ -46,6 +51,12 @@ class _FromEnvironment(BaseSettings):
                 for e in error.errors(include_url=False, include_input=False, include_context=False)
             ]
         raise SettingsError("; ".join(lines))
+
+
+def _say_what_is_mistyped() -> None:
+    """Once for each variable, in the log."""
+    for name, meant in mistyped(os.environ).items():
+        _once.warn(name, "%s is no setting and was ignored; %s is one", name, meant)
 
 
 class HookSettings(_FromEnvironment):
@@ -98,6 +109,14 @@ class ClientSettings(_FromEnvironment):
     journal_max_mib: int = Field(
         default=256, ge=1, le=1 << 20, description="Largest journal of one run, in MiB; 256 are some 150,000 decisions."
     )
+
+    @field_validator("api_key_file", "ca_file", "journal_dir")
+    @classmethod
+    def _home(cls, path: Path | None) -> Path | None:
+        try:
+            return None if path is None else path.expanduser()
+        except RuntimeError:
+            raise ValueError("expected a path, got the home of a user that there is not") from None
 
     @field_validator("url", mode="before")
     @classmethod

@@ -42,13 +42,13 @@ def _add_request_id(_logger: Any, _method: str, event: MutableMapping[str, Any])
 
 
 def configure_logging(
-    level: str = "info", log_format: Literal["json", "console"] = "json", stream: TextIO | None = None
+    level: str = "info", log_format: Literal["auto", "json", "console"] = "json", stream: TextIO | None = None
 ) -> None:
     """Sends structlog and the standard library's loggers (uvicorn's, redis's) the same way.
 
     Args:
         level: least level that is written.
-        log_format: `json` for machines, `console` for people.
+        log_format: `json` for machines, `console` for people, `auto` for whoever reads standard error.
         stream: where to; standard error if None.
     """
     shared: list[structlog.typing.Processor] = [
@@ -59,7 +59,7 @@ def configure_logging(
         _add_request_id,
     ]
     render: list[structlog.typing.Processor]
-    if log_format == "json":
+    if not for_people(log_format):
         render = [structlog.processors.format_exc_info, hide_secrets, structlog.processors.JSONRenderer()]
     else:
         # A plain trace: the pretty one shows local variables, and there are keys among them.
@@ -95,6 +95,11 @@ def configure_logging(
         logger.handlers.clear()
         logger.propagate = True
         logger.setLevel(max(least, root.level))
+
+
+def for_people(log_format: Literal["auto", "json", "console"]) -> bool:
+    """Whether a person reads what is logged."""
+    return log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
 
 
 def _drop_colour(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

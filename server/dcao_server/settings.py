@@ -187,8 +187,10 @@ class Settings(BaseSettings):
 
     # What it says
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
-    log_format: Literal["json", "console"] = Field(
-        default="json", description="`json`: one object a line, for machines; `console`: for people."
+    log_format: Literal["auto", "json", "console"] = Field(
+        default="auto",
+        description="`json`: one object a line, for machines; `console`: for people; `auto`: for people in a terminal, "
+        "else for machines.",
     )
     access_log: Literal["off", "errors", "all"] = Field(
         default="errors",
@@ -225,13 +227,13 @@ class Settings(BaseSettings):
                     raise ValueError("expected addresses or networks separated by commas, or *") from None
         return value
 
-    @field_validator("data")
+    @field_validator("data", "api_keys_file", "redis_ca_file", "redis_cert_file", "redis_key_file")
     @classmethod
-    def _home(cls, value: Path) -> Path:
+    def _home(cls, value: Path | None) -> Path | None:
         try:
-            return value.expanduser()
+            return None if value is None else value.expanduser()
         except RuntimeError:
-            raise ValueError("expected a folder, got the home of a user that there is not") from None
+            raise ValueError("expected a path, got the home of a user that there is not") from None
 
     @property
     def loopback(self) -> bool:
@@ -268,7 +270,7 @@ class SecretFiles(PydanticBaseSettingsSource):
         if os.environ.get(variable):
             raise SettingsError(f"expected either {variable} or {variable}_FILE, got both; unset one")
         try:
-            return read_secret(Path(path)), field_name, False
+            return read_secret(Path(path).expanduser()), field_name, False
         except OSError as error:
             raise SettingsError(
                 f"expected a readable file in {variable}_FILE, got {path!r} ({error.strerror}); correct or unset it"

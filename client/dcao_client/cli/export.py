@@ -30,6 +30,7 @@ def export(
         for part in parts:
             sys.stdout.buffer.write(part)
         return
+    out = out.expanduser()
     partial = out.with_name(out.name + ".part")  # a half-written file never has the name
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -41,7 +41,7 @@ def replay(
     shown.print(_summary(records, decisions, names))
     if out is not None:
         try:
-            _draw(records, decisions, names, out)
+            _draw(records, decisions, names, out.expanduser())
         except (OSError, ValueError) as error:  # a place, or a kind of picture, that there is not
             raise CommandError(f"expected to draw {out}, got {error}; give --out another name") from None
         shown.print(f"picture in {out}", markup=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from dcao_client.hooks.attachment import PATH_INTERVAL, Loss
 from dcao_client.hooks.batch_norm import BATCHES, retake, with_statistics
 from dcao_client.hooks.forms import FormName
+from dcao_client.hooks.given import read_labels
 from dcao_client.hooks.muon import hidden_matrices
 from dcao_client.hooks.path_meter import PathMeter
 from dcao_client.hooks.point_watch import watch
@@ -56,7 +57,7 @@ class PathOptimizer(ScheduleFree):
         averaging: float = AVERAGING,
         policy_params: dict[str, Any] | None = None,
         probe_interval: int | None = None,
-        labels: dict[str, str] | None = None,
+        labels: Mapping[str, str | float] | None = None,
         **options: Any,
     ) -> None:
         chosen = [p for p in model.parameters() if p.requires_grad] if params is None else params
@@ -79,7 +80,7 @@ class PathOptimizer(ScheduleFree):
             scale="path",
             trust="auto",
             probe_interval=probe_interval or PATH_INTERVAL,
-            labels=labels or {},
+            labels=read_labels(labels),
         )
         self.control = control(model, self, loss, self, spec, stretch=probe_interval is None, **options)
         self._hooks = watch(self, unwrap(model))

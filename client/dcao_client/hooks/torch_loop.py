@@ -1,7 +1,7 @@
 """`attach`: DCAO in a plain torch training loop."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from dcao_client.hooks.attachment import PATH_INTERVAL, Attachment, Loss
 from dcao_client.hooks.cadence import Cadence
 from dcao_client.hooks.controlled import Controlled
 from dcao_client.hooks.disabled import Disabled
+from dcao_client.hooks.given import check_bounds, check_loss, read_labels
 from dcao_client.hooks.param_groups import ParamGroups, optimizer_name
 from dcao_client.hooks.ranks import is_talker
 from dcao_client.hooks.rollback import LastGood
@@ -47,7 +48,7 @@ def attach(
     probe_data: Any = None,
     probe: ProbeSettings | None = None,
     collective: Collective | None = None,
-    labels: dict[str, str] | None = None,
+    labels: Mapping[str, str | float] | None = None,
     deadline: float | None = None,
     journal_dir: Path | str | None = None,
     strict: bool = False,
@@ -76,7 +77,7 @@ def attach(
         probe_data: one fixed batch to measure on; this step's batch if absent, as the proposal has it.
         probe: numerical choices of the probe.
         collective: how ranks are summed over; a sharded (FSDP2) model needs `Ranks(group, timeout)`.
-        labels: to find the run by.
+        labels: to find the run by; text or numbers.
         strict: raise instead of falling back; for tests.
         rollback: what to do when a decision advises it, because the run has diverged. True: keep a healthy state in
             host memory every 250 steps and put it back; a function: call it, to load a checkpoint of yours.
@@ -84,6 +85,7 @@ def attach(
     Raises:
         ValueError: `trust` and the optimizer do not go together, or nothing can control it (LBFGS, `DCAO`); the
             message says what does.
+        TypeError: `loss`, `bounds` or `labels` have another shape; the message says which is wanted.
         SettingsError: `DCAO_ENABLED`, `DCAO_TRUST` or a setting of the session does not fit.
 
     Example:
@@ -100,6 +102,8 @@ def attach(
     switches = HookSettings.read()
     if not switches.enabled:
         return Disabled()
+    check_bounds(bounds)
+    check_loss(loss)  # before an earlier attachment is let go
     _let_go(optimizer)
     choice = policy if isinstance(policy, PolicyChoice) else PolicyChoice(name=policy, params=policy_params or {})
     follows = get_policy(choice.name).follows_path
@@ -122,7 +126,7 @@ def attach(
         "scale": groups.scale,
         "trust": trust,
         "probe_interval": interval,
-        "labels": labels or {},
+        "labels": read_labels(labels),
     }
     spec = RunSpec(**declared) if bounds is None else RunSpec(**declared, bounds=bounds)
     attachment = control(
@@ -172,6 +176,7 @@ def control(
     """Probe, session and cadence around what is controlled: the part that `attach` and our own optimizers share."""
     if not HookSettings.read().enabled:
         return Disabled(controlled)
+    check_loss(loss)
     session = None
     if is_talker():
         session = Session(

@@ -7,6 +7,7 @@ connection is taken, and requests in flight have `shutdown_seconds`. A second si
 import asyncio
 import gc
 import socket
+import sys
 from types import FrameType
 from typing import Any
 
@@ -19,9 +20,11 @@ from dcao_server.asgi.lifecycle import Lifecycle
 from dcao_server.asgi.protocol import SWEEP_SECONDS, close_overdue
 from dcao_server.ending import end
 from dcao_server.listeners import BACKLOG, listeners
+from dcao_server.logging import for_people
 from dcao_server.settings import Settings, SettingsError
 
 _log = structlog.get_logger(__name__)
+GREETING = "DCAO is ready: its runs are shown at {0}, workers set DCAO_URL={0}; Ctrl-C stops it."
 GC_THRESHOLD = (20_000, 20, 50)
 """Python's default of 700 allocations runs a collection in every few decisions; nearly all of them are freed by
 reference counts."""
@@ -34,10 +37,14 @@ class ControllerServer(uvicorn.Server):
         config: as `uvicorn_config` makes it.
         lifecycle: told when draining and stopping begin.
         drain_seconds: from the signal to the shutdown.
+        greeting: what a person at a terminal is told, {} being the address; it is logged if absent.
     """
 
-    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle, drain_seconds: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, lifecycle: Lifecycle, drain_seconds: float, greeting: str | None = None
+    ) -> None:
         super().__init__(config)
+        self._greeting = greeting
         self._lifecycle = lifecycle
         self._drain_seconds = drain_seconds
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -57,7 +64,10 @@ class ControllerServer(uvicorn.Server):
             listening.getsockname() for server in self.servers for listening in server.sockets or () if listening
         ]
         first = addresses[0][1]
-        _log.info("serving", url=_url(addresses[0]))
+        if self._greeting is None:
+            _log.info("serving", url=_url(addresses[0]))
+        else:
+            print(self._greeting.format(_url(addresses[0])), file=sys.stderr, flush=True)
         for address in addresses:
             if address[1] != first:
                 _log.info("serving metrics", url=_url(address))
@@ -130,7 +140,8 @@ def serve(app: ASGIApp, settings: Settings, lifecycle: Lifecycle, sockets: list[
         lifecycle: told of the end.
         sockets: bound ones to serve on; those of `settings.host` and `settings.port` if absent.
     """
-    server = ControllerServer(uvicorn_config(app, settings), lifecycle, settings.drain_seconds)
+    greeting = GREETING if settings.log_format == "auto" and for_people(settings.log_format) else None
+    server = ControllerServer(uvicorn_config(app, settings), lifecycle, settings.drain_seconds, greeting)
     try:
         server.run(sockets or listeners(settings.host, settings.port))
     except SettingsError as error:

@@ -10,7 +10,7 @@ from rich.console import Console
 from dcao_server.cli.options import settings_from, stop
 from dcao_server.retention import Collected, collect
 from dcao_server.settings import Settings
-from dcao_server.store import create_store
+from dcao_server.store import SQLITE_FILE, create_store
 from dcao_server.store.contract import StoreUnavailableError
 
 
@@ -22,6 +22,9 @@ def gc(
     Redis expires runs by itself; a controller may serve meanwhile.
     """
     settings = settings_from()
+    history = settings.data / SQLITE_FILE
+    if settings.redis_url is None and not history.exists():
+        stop(f"expected a history in {history}, got none; set DCAO_DATA to the controller's folder, or DCAO_REDIS_URL")
     try:
         collected = asyncio.run(_collect(settings, dry_run=dry_run))
     except (StoreUnavailableError, ValueError) as error:

@@ -73,7 +73,10 @@ def list_keys(file: File = None, redis: InRedis = False) -> None:
     async def from_redis(source: KeysInRedis) -> None:
         found["keys"] = await source.load() or {}
 
-    _apply(settings_from(), file, redis, from_file, from_redis)
+    where = _apply(settings_from(), file, redis, from_file, from_redis)
+    if not found["keys"]:
+        typer.echo(f"no keys in {where}; make one with: dcao-controller keys create --project NAME", err=True)
+        return
     table = Table("id", "may", "created", "expires", "note")
     for key in sorted(found["keys"].values(), key=lambda key: key.created):
         may = ", ".join(f"{scope.name.lower()} {project}" for project, scope in key.grants.items())
@@ -117,7 +120,8 @@ def _apply(
                 stop("expected DCAO_REDIS_URL because of --redis, got none; set it")
             asyncio.run(_in_redis(settings, lambda redis: with_redis(KeysInRedis(redis))))
             return "Redis"
-        path = file or settings.api_keys_file or settings.data / "api_keys.jsonl"
+        path = file.expanduser() if file is not None else None
+        path = path or settings.api_keys_file or settings.data / "api_keys.jsonl"
         with_file(KeyFile(path))
         return str(path)
     except (KeySourceError, OSError) as error:

@@ -1,5 +1,6 @@
 """Settings from the environment and the command line, and their errors in words."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -7,6 +8,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from pydantic import ValidationError
 
+from dcao_proto.variables import mistyped
 from dcao_server.settings import ENV_PREFIX, SECRETS, Settings, SettingsError
 
 Host = Annotated[str | None, typer.Option(help="Address to bind (DCAO_HOST, else 127.0.0.1).", show_default=False)]
@@ -26,6 +28,8 @@ def settings_from(
     *, host: str | None = None, port: int | None = None, redis_url: str | None = None, data: Path | None = None
 ) -> Settings:
     """The environment's settings, the command line's over them; ends the program if one does not fit."""
+    for name, meant in mistyped(os.environ).items():
+        print(f"dcao-controller: {name} is no setting and was ignored; {meant} is one", file=sys.stderr)
     given: dict[str, Any] = {"host": host, "port": port, "redis_url": redis_url, "data": data}
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})

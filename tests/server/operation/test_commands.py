@@ -1,6 +1,9 @@
 """`dcao-controller`: what it prints, what it refuses, and how it says so."""
 
+import asyncio
 import json
+import os
+import pty
 import re
 import subprocess
 import sys
@@ -12,6 +15,8 @@ from dcao_server.main import main
 from dcao_server.security.audit_sinks import AUDIT_FILE
 from dcao_server.security.key_sources import KeyFile
 from dcao_server.security.keys import Scope, digest_of
+from dcao_server.settings import Settings
+from dcao_server.store import create_store
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +108,14 @@ def test_everything_under_v1_is_documented_to_need_a_key(capsys: pytest.CaptureF
             assert (operation.get("security") == [{"apiKey": []}]) == path.startswith("/v1")
 
 
-def test_gc_counts_what_it_would_remove(capsys: pytest.CaptureFixture[str]) -> None:
+def test_gc_counts_what_it_would_remove(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async def make() -> None:
+        store = create_store(Settings(data=tmp_path / "data"))
+        await store.open()
+        await store.close()
+
+    (tmp_path / "data").mkdir()
+    asyncio.run(make())
     assert main(["gc", "--dry-run"]) == 0
     assert "0 runs, 0 records and 0 index entries would be removed" in capsys.readouterr().out
 
@@ -114,3 +126,46 @@ def test_making_a_key_imports_no_web_framework() -> None:
         "import sys, dcao_server.main; sys.exit(any(m in sys.modules for m in ('fastapi', 'uvicorn', 'opentelemetry')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("arguments", [["gc"], ["gc", "--dry-run"]])
+def test_gc_in_a_wrong_folder_makes_nothing(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither the folder nor a database in it; it says which folder it looked into."""
+    monkeypatch.setenv("DCAO_DATA", str(tmp_path / "elsewhere"))
+    assert main(arguments) == 2
+    assert f"expected a history in {tmp_path}/elsewhere/history.sqlite3, got none" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_list_of_no_keys_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An empty table says neither where it looked nor what to do."""
+    file = tmp_path / "keys.jsonl"
+    main(["keys", "create", "--file", str(file), "--project", "vision"])
+    main(["keys", "revoke", capsys.readouterr().out.split("_")[1], "--file", str(file)])
+    capsys.readouterr()
+    assert main(["keys", "list", "--file", str(file)]) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == f"no keys in {file}; make one with: dcao-controller keys create --project NAME\n"
+
+
+def test_a_person_at_a_terminal_is_greeted_in_one_line(tmp_path: Path) -> None:
+    """With the address; a machine gets one JSON object (every other test reads that)."""
+    master, slave = pty.openpty()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DCAO_")}
+    environment |= {"DCAO_PORT": "0", "DCAO_DATA": str(tmp_path), "DCAO_DRAIN_SECONDS": "0"}
+    command = [sys.executable, "-m", "dcao_server.main"]
+    with subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=environment) as process:
+        os.close(slave)
+        seen = ""
+        while "\n" not in seen:
+            seen += os.read(master, 4096).decode()
+        process.terminate()
+        process.wait(30)
+    os.close(master)
+    greeting = (
+        r"DCAO is ready: its runs are shown at (http://127\.0\.0\.1:\d+), workers set DCAO_URL=\1; Ctrl-C stops it\."
+    )
+    assert re.match(rf"{greeting}\r\n", seen)
