@@ -8,4 +8,6 @@ if [ ! -x "$VENV/bin/python" ]; then
     "$PYTHON" -m venv "$VENV"
 fi
 . scripts/torch.sh
-$pip install -q -c constraints-frameworks.txt --group frameworks -e '.[accelerate,lightning,optax,transformers]'
+$pip install -q -c constraints-frameworks.txt --group frameworks --group fastai \
+    -e '.[accelerate,ignite,lightning,optax,ray,skorch,transformers]'
+$pip install -q -c constraints-frameworks.txt --no-deps fastai # see the group of its name

@@ -9,7 +9,15 @@ import pytest
 ROOT = Path(__file__).parents[2]
 STDLIB = set(sys.stdlib_module_names)
 FRAMEWORKS = {"torch", "jax", "jaxlib", "tensorflow", "keras", "optax", "numpy"}
-TRAINERS = {"accelerate", "lightning", "transformers"}  # each in the adapter of its name
+TRAINERS = {
+    "accelerate",
+    "fastai",
+    "ignite",
+    "lightning",
+    "ray",
+    "skorch",
+    "transformers",
+}  # each in the adapter of its name
 PROTO = {"dcao_proto", "pydantic", "pydantic_core"}  # the latter is the former's own
 SERVER = PROTO | {
     "dcao_server", "annotated_types", "fastapi", "hiredis", "httptools", "msgpack", "opentelemetry",

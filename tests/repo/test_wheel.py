@@ -11,7 +11,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # Each needs its framework, and is imported where that is: tests/frameworks.
 ADAPTERS = (
-    *(f"dcao_client.hooks.{name}" for name in ("accelerate", "lightning", "optax", "transformers")),
+    *(
+        f"dcao_client.hooks.{name}"
+        for name in ("accelerate", "fastai", "ignite", "lightning", "optax", "ray", "skorch", "transformers")
+    ),
     *(f"dcao_client.hooks.jax_{name}" for name in ("control", "optimizer", "path", "standing", "steering")),
     *(f"dcao_client.spectrum.jax.{name}" for name in ("arrays", "operator", "probe", "tree")),
 )

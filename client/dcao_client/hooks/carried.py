@@ -1,7 +1,7 @@
-"""A learning rate scheduler carries our state along, where a framework saves nothing else that can hold a tensor.
+"""Our state travels in what a framework saves anyway, where it saves nothing else that can hold a tensor.
 
-torch's schedulers save what stands in their `__dict__` and put back what they read there, and every framework that
-checkpoints a scheduler does so with the optimizer. It is put in when the state is asked for and taken out at the start.
+torch's schedulers save what stands in their `__dict__` and put back what they read there; torch's optimizers do so with
+entries of their `state` that are no parameter's. It is put in when the state is asked for and taken out at the start.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 KEPT = "dcao"
@@ -38,3 +39,38 @@ def carry(scheduler: Any, state: Callable[[], dict[str, Any] | None]) -> None:
 def put_down(scheduler: Any) -> None:
     """The scheduler is as it was."""
     scheduler.__dict__.pop("state_dict", None)
+
+
+def carry_in_optimizer(optimizer: Optimizer, state: Callable[[], dict[str, Any] | None]) -> Callable[[], None]:
+    """The same in the optimizer's own state, for frameworks that save no scheduler. Not for sharded parameters.
+
+    Returns:
+        Ends it; what `state` gives then stays in the optimizer, for its next training.
+    """
+
+    def put_in(optimizer: Optimizer) -> None:
+        if (ours := state()) is not None:
+            _others(optimizer)[KEPT] = ours
+
+    def take_out(optimizer: Optimizer, saved: dict[str, Any]) -> None:
+        _others(optimizer).pop(KEPT, None)
+
+    hooks = [optimizer.register_state_dict_pre_hook(put_in), optimizer.register_state_dict_post_hook(take_out)]
+
+    def end() -> None:
+        put_in(optimizer)
+        for hook in hooks:
+            hook.remove()
+
+    return end
+
+
+def brought_in_optimizer(optimizer: Optimizer) -> dict[str, Any] | None:
+    """What a checkpoint or an earlier training left in the optimizer."""
+    kept: dict[str, Any] | None = _others(optimizer).pop(KEPT, None)
+    return kept
+
+
+def _others(optimizer: Optimizer) -> Any:
+    """What torch says is by parameter; it saves and loads entries of other names as they are."""
+    return optimizer.state
