@@ -42,11 +42,15 @@ class Doors:
             named: the same by name.
 
         Raises:
-            ProblemError: malformed, if there is not one Host; forbidden, by another name or from another page.
+            ProblemError: malformed, if there is not one Host or more than one Authorization; forbidden, by another
+                name or from another page.
         """
         hosts = sum(name == b"host" for name, _ in headers)
         if hosts > 1 or (hosts == 0 and version != "1.0"):
             raise ProblemError(ProblemKind.MALFORMED, f"expected one Host header, got {hosts or 'none'}")
+        keys = sum(name == b"authorization" for name, _ in headers)
+        if keys > 1:  # a proxy may have judged by another of them than we would
+            raise ProblemError(ProblemKind.MALFORMED, f"expected one Authorization header, got {keys}")
         host = named.get(b"host")
         if host is not None:
             self.check_host(host)

@@ -146,3 +146,16 @@ def test_a_name_with_two_addresses_is_served_on_both_by_one_port(tmp_path: Path)
         port = int(server.url.rpartition(":")[2])
         for host in hosts:
             assert check(str(host), port) is None
+
+
+def test_two_keys_are_none(tmp_path: Path, keys: tuple[Path, str]) -> None:
+    """A proxy may have judged by the one, and the controller would by the other."""
+    good, bad = f"Authorization: Bearer {keys[1]}\r\n", "Authorization: Bearer dcao_no\r\n"
+    with running(tmp_path / "log", *CONTROLLER, DCAO_API_KEYS_FILE=str(keys[0])) as server:
+        for headers, expected in ((good, b"200"), (good + bad, b"400"), (bad + good, b"400")):
+            with server.connect() as connection:
+                request = f"GET /v1/policies HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n"
+                connection.sendall(request.encode())
+                answer = read_all(connection)
+            assert answer.split(b" ")[1] == expected
+            assert keys[1].encode() not in answer

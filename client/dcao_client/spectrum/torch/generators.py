@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 KINDS = (torch.Generator, np.random.Generator, np.random.BitGenerator, np.random.RandomState, random.Random)
 # Objects looked at, at most: a search that does not end in a large program, and takes a millisecond in a small one.
@@ -29,6 +29,18 @@ def own_generators(*roots: Any) -> list[Any]:
     >>> own_generators(layer) == [layer.noise]
     True
     """
+    return [item for item in reached(*roots) if isinstance(item, KINDS)]
+
+
+def own_modules(model: nn.Module, items: Sequence[Any]) -> list[nn.Module]:
+    """The modules among what was reached that are no part of the model, nor a wrapper of it."""
+    inside = set(map(id, model.modules()))
+    found = [m for m in items if isinstance(m, nn.Module) and id(m) not in inside]
+    return [m for m in found if not any(child is model for child in m.modules())]
+
+
+def reached(*roots: Any) -> list[Any]:
+    """Every generator and every module that the roots reach."""
     found: list[Any] = []
     seen: set[int] = set()
     waiting = list(roots)
@@ -42,6 +54,7 @@ def own_generators(*roots: Any) -> list[Any]:
         if isinstance(item, KINDS):
             found.append(item)
         else:
+            found += [item] if isinstance(item, nn.Module) else []
             waiting.extend(_inside(item))
     return found
 

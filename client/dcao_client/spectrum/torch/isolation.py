@@ -7,7 +7,7 @@ import functools
 import hashlib
 import random
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from dcao_client.spectrum.torch.contents import Contents
 from dcao_client.spectrum.torch.generators import own_restored, seed_own
+from dcao_client.spectrum.torch.writes import Writes
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -34,7 +36,9 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
     return [p for p in model.parameters() if p.requires_grad]
 
 
-def moved(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> list[nn.Parameter]:
+def moved(
+    model: nn.Module, optimizer: torch.optim.Optimizer | None, others: Sequence[nn.Module] = ()
+) -> list[nn.Parameter]:
     """Those that the optimizer moves: trainable and in one of its groups now; all trainable ones without an optimizer.
 
     Also all where it knows none of them: it then moves copies of its own (flattened, or in higher precision). A group
@@ -45,13 +49,19 @@ def moved(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> list[nn.
         return every
     groups = [g for g in optimizer.param_groups if float(g.get("lr", 1.0)) != 0.0] or optimizer.param_groups
     known = {id(p) for group in groups for p in group["params"]}
-    return [p for p in every if id(p) in known] or every
+    # Also of modules that the loss holds: a head or a centre of its own.
+    found = {id(p): p for p in (*every, *(p for other in others for p in trainable(other))) if id(p) in known}
+    return list(found.values()) or every
 
 
-def names_of(model: nn.Module, parameters: Sequence[nn.Parameter]) -> tuple[str, ...]:
+def names_of(model: nn.Module, parameters: Sequence[nn.Parameter], others: Sequence[nn.Module] = ()) -> tuple[str, ...]:
     """The names of these parameters, where they are not all of the model's; none where they are."""
-    wanted, named = {id(p) for p in parameters}, list(model.named_parameters())
-    return () if len(parameters) == len(named) else tuple(name for name, p in named if id(p) in wanted)
+    wanted, inside = {id(p) for p in parameters}, list(model.named_parameters())
+    if wanted == {id(p) for _, p in inside}:
+        return ()
+    known = {id(p) for _, p in inside}
+    outside = [(f"loss.{name}", p) for other in others for name, p in other.named_parameters() if id(p) not in known]
+    return tuple(dict.fromkeys(name for name, p in (*inside, *outside) if id(p) in wanted))
 
 
 def is_lazy(model: nn.Module) -> bool:
@@ -66,8 +76,10 @@ def isolated(
     aliases: bool = True,
     parameters: Sequence[nn.Parameter] | None = None,
     generators: Sequence[Any] = (),
+    others: Sequence[nn.Module] = (),
+    writes: Writes | None = None,
 ) -> Iterator[list[nn.Parameter]]:
-    """Borrow ``model``: yields aliases of ``parameters`` (its trainable ones), which it holds inside the block.
+    """Borrow ``model`` and ``others`` that the loss uses: yields aliases of ``parameters`` (its trainable ones).
 
     Aliases share the weights' storage but have no gradient, no tensor hooks and no accumulator, so nothing
     that differentiates them can touch the real ones. Buffers are clones (batch norm may update them).
@@ -75,9 +87,12 @@ def isolated(
     Python attributes of every module, the generators of ``torch``, ``random`` and ``numpy`` and the
     autocast state come back on exit, also by an exception. Attention uses the math kernel (the fused ones
     have no second derivative), compiled code runs eagerly, train and eval flags stay what they are. Trainable
-    parameters that are not asked for are constants inside the block; so are gradients of embeddings dense.
+    parameters that are not asked for are constants inside the block; so are gradients of embeddings dense. Weights
+    that a forward pass writes are copies (``writes``).
     """
     wanted = trainable(model) if parameters is None else list(parameters)
+    model = nn.ModuleList([model, *others]) if others else model
+    writes = Writes() if writes is None else writes
     with contextlib.ExitStack() as stack:
         stack.enter_context(_generators_restored())
         stack.enter_context(own_restored(generators))
@@ -94,12 +109,17 @@ def isolated(
         recurrent = any(isinstance(m, nn.RNNBase) for m in model.modules())
         if recurrent and torch.backends.cudnn.is_available():  # type: ignore[no-untyped-call]
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-        if aliases:
-            yield _swap_in_aliases(model, wanted)
-        else:
+        if not aliases:
             stack.enter_context(_held_constant(model, wanted))
-            _swap_in_aliases(model, [])
+            _swap_in_aliases(model, {})
             yield wanted
+            return
+        copied = writes.copies(list(model.parameters()))
+        pairs = _aliases(model, wanted, writes, copied=copied)
+        _swap_in_aliases(model, {id(real): alias for real, alias in pairs})
+        yield [alias for _, alias in pairs[: len(wanted)]]
+        if copied:
+            writes.saw(pairs)
 
 
 def freeze_randomness(seed: int, own: Sequence[Any] = ()) -> None:
@@ -146,40 +166,17 @@ def _modules_restored(model: nn.Module) -> Iterator[None]:
     was_autocast = torch.is_autocast_enabled() or torch.is_autocast_enabled("cpu")
     modules = list(model.modules())
     attributes = [dict(module.__dict__) for module in modules]
-    contents = [
-        {name: _copy(value) for name, value in saved.items() if isinstance(value, dict | list | set)}
-        for saved in attributes
-    ]
+    contents = Contents(value for saved in attributes for value in saved.values())
     try:
         yield
     finally:
-        for module, saved, inside in zip(modules, attributes, contents, strict=True):
+        for module, saved in zip(modules, attributes, strict=True):
             module.__dict__.clear()
             module.__dict__.update(saved)
-            for name, content in inside.items():
-                _refill(saved[name], content)
+        contents.restore()
         if was_autocast:
             # An autocast region around the call may have cached casts of our aliases, graph and all.
             torch.clear_autocast_cache()
-
-
-def _copy(container: Any) -> Any:
-    return container.copy()
-
-
-def _refill(container: Any, content: Any) -> None:
-    """Make the original container hold what it held; untouched ones (the usual case) are left alone."""
-    if isinstance(container, list):
-        if len(container) != len(content) or any(a is not b for a, b in zip(container, content, strict=True)):
-            container[:] = content
-    elif isinstance(container, dict):
-        same = container.keys() == content.keys() and all(container[k] is content[k] for k in content)
-        if not same:
-            container.clear()
-            container.update(content)
-    elif container != content:
-        container.clear()
-        container.update(content)
 
 
 def _weight_norm(g: Tensor, v: Tensor, *, dim: int) -> Tensor:
@@ -202,15 +199,26 @@ def _held_constant(model: nn.Module, wanted: Sequence[nn.Parameter]) -> Iterator
             parameter.requires_grad_(True)
 
 
-def _swap_in_aliases(model: nn.Module, wanted: Sequence[nn.Parameter]) -> list[nn.Parameter]:
+def _aliases(
+    model: nn.Module, wanted: Sequence[nn.Parameter], writes: Writes, *, copied: bool
+) -> list[tuple[nn.Parameter, nn.Parameter]]:
+    """Pairs of a real parameter and what stands in for it: first those wanted, then constants.
+
+    Frozen ones stay themselves unless they are copied, and those of a class of their own (quantised weights) always.
+    """
+    known = {id(p) for p in wanted}
+    constants = [p for p in model.parameters() if id(p) not in known]
+    constants = [p for p in constants if p.requires_grad or (copied and type(p) is nn.Parameter)]
+    made = [(p, writes.alias(p, requires_grad=True, copied=copied)) for p in wanted]
+    return made + [(p, writes.alias(p, requires_grad=False, copied=copied)) for p in constants]
+
+
+def _swap_in_aliases(model: nn.Module, instead: Mapping[int, nn.Parameter]) -> None:
     """Replace parameters by aliases and buffers by clones in every module; ``_modules_restored`` undoes it.
 
-    With nothing wanted the real parameters stay (sharded models communicate only those).
+    With no aliases the real parameters stay (sharded models communicate only those).
     """
     clones: dict[int, Tensor] = {}
-    swapped = {id(real): nn.Parameter(real.detach(), requires_grad=True) for real in wanted}
-    constant = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in trainable(model)} if wanted else {}
-    instead = constant | swapped
     for module in model.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None and id(parameter) in instead:
@@ -227,7 +235,6 @@ def _swap_in_aliases(model: nn.Module, wanted: Sequence[nn.Parameter]) -> list[n
             module.sparse = False  # the same gradient, which then has a second derivative
         if type(module).__name__ == "_WeightNorm":
             module.__dict__["forward"] = functools.partial(_weight_norm, dim=getattr(module, "dim", 0))
-    return list(swapped.values())
 
 
 def mode_of(model: nn.Module) -> str:

@@ -27,12 +27,13 @@ from dcao_client.spectrum.torch.choose import Choice, UnavailableError, keep_gra
 from dcao_client.spectrum.torch.critical import critical, critical_along_gradient
 from dcao_client.spectrum.torch.distributed import Ranks, RanksLostError
 from dcao_client.spectrum.torch.double_backward import DoubleBackward
-from dcao_client.spectrum.torch.generators import own_generators
+from dcao_client.spectrum.torch.generators import own_modules, reached
 from dcao_client.spectrum.torch.isolation import is_lazy, isolated, mode_of, moved, names_of, trainable, unwrap
 from dcao_client.spectrum.torch.layout import Layout
 from dcao_client.spectrum.torch.precondition import rule
 from dcao_client.spectrum.torch.problem import Alone, Collective, Loss, Problem, total_examples
 from dcao_client.spectrum.torch.sharded import UnevenRanksError, is_sharded, local, need_all
+from dcao_client.spectrum.torch.writes import Writes
 
 T = TypeVar("T")
 log = logging.getLogger("dcao")
@@ -80,6 +81,7 @@ class Probe:
         self._warm: tuple[Tensor, ...] = ()
         self._of: tuple[str, ...] | None = None  # the names of what the last vectors are of
         self._guess: float | None = None
+        self._writes = Writes()
         self.failures = 0
         self._named: set[str | None] = set()
 
@@ -95,7 +97,7 @@ class Probe:
     @property
     def parameters(self) -> list[nn.Parameter]:
         """What the curvature is of: the parameters that the optimizer moves now, all trainable ones without it."""
-        return moved(self.model, self.optimizer)
+        return moved(self.model, self.optimizer, own_modules(self.model, reached(self.model, self.loss)))
 
     def examples(self, batch: Any) -> int:
         """How many the batch holds, or several together."""
@@ -226,31 +228,25 @@ class Probe:
         batches = with_examples(batch, self.settings.examples or count_examples, self.settings.probe_batch)
         if is_lazy(self.model):
             raise UnavailableError("a lazy layer of the model has no shape before the model's first forward")
-        real = self.parameters
-        sharded, names = is_sharded(real), names_of(self.model, real)
+        found = reached(self.model, self.loss)
+        others = own_modules(self.model, found)
+        real = moved(self.model, self.optimizer, others)
+        sharded, names = is_sharded(real), names_of(self.model, real, others)
         layout = Layout([local(p) for p in real])
         self._fit(names, layout.size)
         counter: Callable[[Any], int] = self.settings.examples or count_examples
         counts = [counter(one) for one in batches]
         examples = total_examples(sum(counts), layout, self._collective)
         need_all(len(batches), layout.device, self._collective, sharded=sharded)
-        generators = [*own_generators(self.model, self.loss), *self.settings.generators]
-        with isolated(self.model, aliases=not sharded, parameters=real, generators=generators) as aliases:
+        generators = [*(g for g in found if not isinstance(g, nn.Module)), *self.settings.generators]
+        own: dict[str, Any] = {"generators": generators, "others": others, "writes": self._writes}
+        with isolated(self.model, aliases=not sharded, parameters=real, **own) as aliases:
             weights = [count / examples for count in counts]
-            problem = Problem(
-                self.model,
-                self.loss,
-                batches,
-                weights,
-                aliases,
-                layout,
-                self._collective,
-                self.settings.seed,
-                generators,
-            )
-            found = use(problem, real)
+            told = (aliases, layout, self._collective, self.settings.seed, generators)
+            problem = Problem(self.model, self.loss, batches, weights, *told)
+            answer = use(problem, real)
             named = self._fingerprint(layout, examples, names)
-            return replace(found, examples=examples, fingerprint=named)
+            return replace(answer, examples=examples, fingerprint=named)
 
     def _fit(self, names: tuple[str, ...], size: int) -> None:
         """Forget vectors and step lengths of other parameters: a group was added, a layer frozen or replaced."""
