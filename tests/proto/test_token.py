@@ -68,4 +68,4 @@ def test_every_policy_describes_all_its_parameters():
     for policy in policies():
         for name, parameter in policy.params.model_json_schema().get("properties", {}).items():
             assert "description" in parameter, f"{policy.name}.{name}"
-    assert get_policy("default").label == "default@2"
+    assert get_policy("default").label == "default@3"

@@ -96,7 +96,7 @@ def test_it_passes_the_conformance_vectors(package):
     for line in lines:
         assert not line["faults"], line
         assert line["steps"] >= 200
-        if line["policy"] in ("default@2", "constant@1"):
+        if line["policy"] in ("default@3", "constant@1"):
             assert line["exact"] == line["steps"], line
 
 

@@ -84,7 +84,7 @@ class ParamGroups:
         self.scale: Scale = scale
         self._guarded = guarded
         self._decided = False
-        self._path = UserPath(optimizer) if scale == "path" else None
+        self._path = UserPath(optimizer, guarded=guarded) if scale == "path" else None
         self._first_rate: float | None = None
         self._share = 1.0  # of what was pushed for, in use
         self._group_factors: dict[str, float] = {}

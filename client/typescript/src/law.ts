@@ -14,7 +14,7 @@ const constant: Policy = (_spec, state, seen) => {
 };
 
 const POLICIES: Record<string, [number, Policy]> = {
-  default: [2, followsPath], constant: [1, constant], power: [1, staged("power")], edge: [1, staged("edge")],
+  default: [3, followsPath], constant: [1, constant], power: [1, staged("power")], edge: [1, staged("edge")],
   linear: [1, staged("linear")], paper: [1, staged("paper")],
 };
 export const knows = (policy: string): boolean => Object.hasOwn(POLICIES, policy);

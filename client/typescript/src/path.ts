@@ -5,7 +5,7 @@ import { AVERAGED, clamp, free, HUGE, sums, threshold, TINY, type Draft, type Po
 import type { Observation } from "./messages.js";
 import { ONE, remember, type State } from "./state.js";
 
-const DEFAULT = { push: null, margin: null, rho_tolerance: 0.5, rise: 4, fall: 2, stop_after: 3 };
+const DEFAULT = { push: null, margin: null, rho_tolerance: 0.5, rise: 4, fall: 2, stop_after: 3, leeway: 1.5 };
 type Parameters = Omit<typeof DEFAULT, "push" | "margin"> & { push: number | null; margin: number | null };
 
 /** The path pushes, curvature holds: η = min(s · r/√G · shape, C · threshold/λ̂). */
@@ -26,8 +26,9 @@ export const followsPath: Policy = (spec, state, seen, base) => {
   const { optimizer } = spec, limit = threshold(optimizer, base.momentum);
   const muon = optimizer === "schedule_free_muon";
   const push = p.push ?? (free(optimizer) ? (muon ? 1.2 : 2.5) : 2.2 * (sums(optimizer) ? 1 - base.momentum : 1));
+  const leeway = spec.trust === "guard" && seen.step < 16 ? p.leeway : 1;
   const margin = p.margin ?? (free(optimizer) ? (muon ? 8 : 4) : AVERAGED.has(optimizer) ? 1 : 1.5);
-  draft.factors = { lr: (spec.scale === "path" ? push : 1) * next.retreat, momentum: 1, weight_decay: 1 };
+  draft.factors = { lr: (spec.scale === "path" ? push * leeway : 1) * next.retreat, momentum: 1, weight_decay: 1 };
   const held = next.sharpness === null || limit === null ? Infinity : Math.min((margin * limit) / next.sharpness, HUGE);
   const ceiling = Math.min(held * next.retreat, seen.path?.most ?? Infinity);
   if (ceiling < Infinity) draft.ceiling = ceiling;

@@ -22,6 +22,7 @@ from dcao_proto.optimizers import AVERAGED, SCHEDULE_FREE, OptimizerName, stabil
 TINY, HUGE = 1e-300, 1e300  # a sharpness is divided by; at the ends it stays a number
 PUSH_AVERAGE, PUSH_WEIGHTS = 2.5, 2.2
 PUSH_MUON = 1.2  # its momentum is part of the update, which goes back and forth less
+LEEWAY, LEEWAY_STEPS = 1.5, 16
 MARGIN_SCHEDULE_FREE, MARGIN_MUON, MARGIN_AVERAGED, MARGIN_SUMMED = 4.0, 8.0, 1.0, 1.5
 
 
@@ -35,6 +36,14 @@ class PathParameters(Message):
         le=16,
         description="s: rate over r/√G. Absent: 2.5 where r is that of an average (schedule-free; 1.2 in the Muon "
         "form), 2.2 of the weights, times 1−β where the optimizer sums its momentum.",
+    )
+    leeway: float = Field(
+        default=LEEWAY,
+        strict=True,
+        ge=1,
+        le=4,
+        description="Under `guard`, in the first 16 steps: how many times the push a rate may be that the user set. The "
+        "path is short then, and a rate held back there never makes up for it.",
     )
     margin: float | None = Field(
         default=None,
@@ -63,6 +72,11 @@ def push_of(params: PathParameters, optimizer: OptimizerName, momentum: float) -
     if optimizer in SCHEDULE_FREE:
         return PUSH_MUON if optimizer == "schedule_free_muon" else PUSH_AVERAGE
     return PUSH_WEIGHTS * ((1.0 - momentum) if sums_momentum(optimizer) else 1.0)
+
+
+def leeway_of(params: PathParameters, step: int, *, guarded: bool) -> float:
+    """What a guarded run may push for beyond the path, from the decision at `step` on."""
+    return params.leeway if guarded and step < LEEWAY_STEPS else 1.0
 
 
 def margin_of(params: PathParameters, optimizer: OptimizerName) -> float:

@@ -17,6 +17,7 @@ from dcao_proto.policy.path import (
     ceiling,
     follow,
     least,
+    leeway_of,
     next_probe,
     push_of,
 )
@@ -70,7 +71,10 @@ def _set_rate(
 ) -> None:
     """Push and ceiling, both behind what divergences have taken away."""
     base, path = observation.base or spec.base, observation.path
-    f = push_of(params, spec.optimizer, base.momentum) if spec.scale == "path" else 1.0
+    f = 1.0
+    if spec.scale == "path":
+        f = push_of(params, spec.optimizer, base.momentum)
+        f *= leeway_of(params, observation.step, guarded=spec.trust == "guard")
     held = ceiling(state.sharpness, params, spec.optimizer, base.momentum)
     draft.factors = complete(Multipliers, {"lr": f * state.retreat, "momentum": 1.0, "weight_decay": 1.0})
     draft.ceiling = least(None if held is None else held * state.retreat, None if path is None else path.most)
@@ -85,4 +89,4 @@ def _diverged(draft: Draft, state: PolicyState, params: PathParameters) -> dict[
     return {"diverged": diverged, "retreat": max(state.retreat / 2, LEAST_RETREAT)}
 
 
-DEFAULT = Policy("default", 2, PathParameters, _decide, "The path pushes, curvature holds.", follows_path=True)
+DEFAULT = Policy("default", 3, PathParameters, _decide, "The path pushes, curvature holds.", follows_path=True)
