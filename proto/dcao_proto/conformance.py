@@ -104,8 +104,12 @@ def on_the_path() -> list[tuple[str, RunSpec, list[Observation]]]:
     ]
     trusts: tuple[Trust, ...] = ("guard", "watch")
     cases += [(f"{t}, sgd", RunSpec(optimizer="sgd", base=BASE, trust=t), story(BASE)) for t in trusts]
+    given: dict[OptimizerName, Hyperparameters] = {"sgd": BASE, "adamw": ADAM_BASE}
     guarded = [o.model_copy(update={"path": o.path.model_copy(update={"most": 0.02})}) for o in story(found) if o.path]
-    cases.append(("guard on the path, sgd", RunSpec(optimizer="sgd", base=BASE, scale="path", trust="guard"), guarded))
+    cases += [
+        (f"guard on the path, {o}", RunSpec(optimizer=o, base=base, scale="path", trust="guard"), guarded)
+        for o, base in given.items()
+    ]
     chosen = PolicyChoice(name="default", params={"push": 2.0, "margin": 3.0, "rise": 2.0, "fall": 1.5})
     spec = RunSpec(optimizer="adamw", base=ADAM_BASE, trust="guard", policy=chosen)
     return [*cases, ("guard, adamw, everything given", spec, story(ADAM_BASE))]

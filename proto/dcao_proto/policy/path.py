@@ -42,8 +42,8 @@ class PathParameters(Message):
         strict=True,
         ge=1,
         le=4,
-        description="Under `guard`, in the first 16 steps: how many times the push a rate may be that the user set. The "
-        "path is short then, and a rate held back there never makes up for it.",
+        description="Under `guard` and an optimizer of the Adam family, in the first 16 steps: how many times the push "
+        "a rate may be that the user set. A rate held back while the path is short never makes up for it.",
     )
     margin: float | None = Field(
         default=None,
@@ -74,9 +74,12 @@ def push_of(params: PathParameters, optimizer: OptimizerName, momentum: float) -
     return PUSH_WEIGHTS * ((1.0 - momentum) if sums_momentum(optimizer) else 1.0)
 
 
-def leeway_of(params: PathParameters, step: int, *, guarded: bool) -> float:
-    """What a guarded run may push for beyond the path, from the decision at `step` on."""
-    return params.leeway if guarded and step < LEEWAY_STEPS else 1.0
+def leeway_of(params: PathParameters, optimizer: OptimizerName, step: int) -> float:
+    """What a guarded run may push for beyond the path, from the decision at `step` on.
+
+    Not under SGD, whose λ₁ may be small on a first plateau: there the path alone holds.
+    """
+    return params.leeway if optimizer in AVERAGED and step < LEEWAY_STEPS else 1.0
 
 
 def margin_of(params: PathParameters, optimizer: OptimizerName) -> float:

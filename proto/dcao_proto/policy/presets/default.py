@@ -74,7 +74,8 @@ def _set_rate(
     f = 1.0
     if spec.scale == "path":
         f = push_of(params, spec.optimizer, base.momentum)
-        f *= leeway_of(params, observation.step, guarded=spec.trust == "guard")
+        if spec.trust == "guard":
+            f *= leeway_of(params, spec.optimizer, observation.step)
     held = ceiling(state.sharpness, params, spec.optimizer, base.momentum)
     draft.factors = complete(Multipliers, {"lr": f * state.retreat, "momentum": 1.0, "weight_decay": 1.0})
     draft.ceiling = least(None if held is None else held * state.retreat, None if path is None else path.most)
