@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from dcao_client.cli.output import CommandError
+
 FASHION_MNIST_DIR = Path("/usr/share/datasets/fashion-mnist")  # where Debian's dataset-fashion-mnist puts it
 
 
@@ -21,4 +23,7 @@ def demo(
     """Trains a small vision transformer nine times: with rates that are right, wrong, spoilt, and with none at all."""
     from dcao_experiments.comparison import compare
 
-    compare(data, data_dir, steps, seed, out)
+    try:
+        compare(data, data_dir, steps, seed, out.expanduser())
+    except OSError as error:  # no images, no place for the picture
+        raise CommandError(str(error)) from error

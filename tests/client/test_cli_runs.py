@@ -27,6 +27,7 @@ from tests.components.controller import Controller
 
 LONG = "an-experiment-whose-name-says-what-it-does-as-they-do-seed-17"
 NARROW = {"COLUMNS": "80"}
+JSON = {"content-type": "application/json"}
 
 
 def plain(*arguments: str, url: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -97,6 +98,19 @@ def test_all_projects(many):
     out = plain("runs", "--all-projects", "--limit", "1000", url=many.url).stdout
     assert "crowd/a" in out
     assert "other/c" in out
+
+
+def test_all_projects_are_more_than_a_page_of_them(tmp_path):
+    """The controller names a hundred at once."""
+    server = Controller(tmp_path)
+    try:
+        for number in range(105):
+            url = f"{server.url}/v1/projects/p{number}/runs/r"
+            httpx.put(url, content=SPEC.wire_json(), headers=JSON, trust_env=False).raise_for_status()
+        out = plain("runs", "--all-projects", "--limit", "1000", url=server.url).stdout
+        assert all(f"p{number}/r " in out for number in range(105))
+    finally:
+        server.kill()
 
 
 def test_what_does_not_fit_says_what_would(many):

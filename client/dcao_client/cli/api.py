@@ -79,9 +79,15 @@ class Api:
                 f"expected a controller at {where}, got {got}; start one with: dcao serve", passing=True
             ) from None
 
-    def projects(self) -> tuple[str, ...]:
-        """Those with runs, as far as the key may read them."""
-        return _read(ProjectList, self.get(PROJECTS)).projects
+    def projects(self) -> Iterator[str]:
+        """Those with runs, as far as the key may read them, in order of name."""
+        cursor: str | None = None
+        while True:
+            page = _read(ProjectList, self.get(PROJECTS, cursor=cursor))
+            yield from page.projects
+            cursor = page.next_cursor
+            if cursor is None:
+                return
 
     def runs(self, project: str | None = None, *, page: int = 50, **params: Any) -> Iterator[Run]:
         """All runs of a project, newest first; asks for more as they are taken."""

@@ -6,9 +6,14 @@ import importlib
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from dcao_client.cli.output import CommandError
+from dcao_client.spectrum.settings import MatvecKind
+from dcao_proto.optimizers import OptimizerName, stability_threshold
 
 if TYPE_CHECKING:
     from dcao_client.spectrum import Report
@@ -19,44 +24,82 @@ def probe(
     loss: Annotated[str, typer.Option(help="module:callable(model, batch), the mean loss over the batch")],
     batch: Annotated[str, typer.Option(help="module:callable that returns a batch (or is one)")],
     checkpoint: Annotated[
-        Path | None, typer.Option(help="weights to load: a state dict, or a file that holds one")
+        Path | None,
+        typer.Option(help="weights to load: a state dict, or a file that holds one", exists=True, dir_okay=False),
     ] = None,
     lr: Annotated[float | None, typer.Option(help="learning rate to judge the sharpness by")] = None,
     momentum: Annotated[float, typer.Option(help="momentum, or Adam's first beta")] = 0.0,
-    optimizer: Annotated[str, typer.Option(help="sgd, nesterov, adam, …: decides where the edge is")] = "sgd",
+    optimizer: Annotated[OptimizerName, typer.Option(help="decides where the edge is")] = "sgd",
     evaluate: Annotated[bool, typer.Option("--eval", help="measure in eval mode; train mode otherwise")] = False,
     trace: Annotated[int, typer.Option(help="random vectors for the trace; 0 leaves it out")] = 0,
     density: Annotated[Path | None, typer.Option(help="write a picture of the spectral density here")] = None,
-    matvec: Annotated[str, typer.Option(help="kind of curvature product")] = "auto",
+    matvec: Annotated[Literal["auto", MatvecKind], typer.Option(help="kind of curvature product")] = "auto",
     max_matvecs: Annotated[int, typer.Option(help="most products of one measurement")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Measure sharpness, gap and stability of a model at a checkpoint."""
     from dcao_client.spectrum import ProbeSettings, report
-    from dcao_client.spectrum.torch.checkpoint import read_weights
-    from dcao_proto.optimizers import stability_threshold
 
+    try:
+        settings = ProbeSettings(matvec=matvec, max_matvecs=max_matvecs)
+    except ValueError as error:
+        raise CommandError(str(error), code=2) from None
     sys.path.insert(0, str(Path.cwd()))
-    network = _made(model, "--model")
-    if checkpoint is not None:
-        network.load_state_dict(read_weights(checkpoint))
+    network = _network(model, checkpoint)
     network.train(not evaluate)
     found = report(
         network,
-        _named(loss, "--loss"),
+        _loss(loss),
         _made(batch, "--batch"),
         lr=lr,
-        threshold=stability_threshold(optimizer, momentum),  # type: ignore[arg-type]
-        settings=ProbeSettings(matvec=matvec, max_matvecs=max_matvecs),  # type: ignore[arg-type]
+        threshold=stability_threshold(optimizer, momentum),
+        settings=settings,
         traces=trace,
         with_density=density is not None,
     )
     if density is not None:
-        found.plot(density)
+        _draw(found, density)
     if as_json:
         typer.echo(json.dumps(found.as_dict()))
     else:
         _print(found, density)
+
+
+def _network(target: str, checkpoint: Path | None) -> Any:
+    """The model, with the weights of a checkpoint if there is one."""
+    network = _made(target, "--model")
+    if not callable(getattr(network, "named_parameters", None)):
+        raise typer.BadParameter(f"expected a torch module from {target!r}, got {type(network).__name__}")
+    if checkpoint is not None:
+        from dcao_client.spectrum.torch.checkpoint import read_weights
+
+        try:
+            network.load_state_dict(read_weights(checkpoint))
+        except UnpicklingError:  # torch's own words advise to run what is in there
+            raise CommandError(f"expected a file of tensors only, got something else in {checkpoint}") from None
+        except Exception as error:
+            got = " ".join(str(error).split())[:300]
+            raise CommandError(f"expected weights of {target} in {checkpoint}, got {got or error!r}") from error
+    return network
+
+
+def _loss(target: str) -> Any:
+    from dcao_client.hooks.given import check_loss
+
+    loss = _named(target, "--loss")
+    try:
+        check_loss(loss)
+    except TypeError as error:
+        raise typer.BadParameter(str(error), param_hint="--loss") from None
+    return loss
+
+
+def _draw(found: Report, picture: Path) -> None:
+    try:
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        found.plot(picture)
+    except (OSError, ValueError) as error:  # a place, or a kind of picture, that there is not
+        raise CommandError(f"expected to draw {picture}, got {error}; give --density another name") from None
 
 
 def _named(target: str, option: str) -> Any:
