@@ -67,16 +67,17 @@ class Backlog:
     def _refill(self) -> None:
         """Some of the journal's entries into memory: few enough that a decision that waits for the lock waits 20 ms."""
         try:
-            found, self._offset = self._journal.entries(self._offset, min(self._behind, CHUNK), self._before)
+            found, self._offset, damaged = self._journal.entries(self._offset, min(self._behind, CHUNK), self._before)
         except (OSError, DcaoError):
-            found = []
-        if not found:
-            lost, self._behind = self._behind, 0
-            self._drop(lost)
-            return
-        self._front.extend(found)
-        self._before = found[-1]
-        self._behind -= len(found)
+            found, damaged = [], 0
+        if not found and not damaged:
+            damaged = self._behind
+        if damaged:
+            self._drop(damaged)
+        self._behind -= len(found) + damaged
+        if found:
+            self._front.extend(found)
+            self._before = found[-1]
 
     def take(self, done: Iterable[JournalEntry]) -> None:
         """Removes entries that `oldest` gave; the journal goes when nothing waits any more."""

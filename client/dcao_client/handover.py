@@ -74,6 +74,8 @@ class Handover:
             asked = observation.model_copy(update={"attempt": self._lineage.attempt})
             law = self._lineage.law(asked)
         decision, healed_after = self._dialogue.ask(self._lineage.bound.spec, asked, law)
+        if (fault := self._lineage.outruns(asked, decision)) is not None:
+            raise AnswerError("decision:version", f"the decision is none that this run allows; version: {fault}")
         if healed_after is not None:
             self._recover(healed_after, before=observation.step)
         if not self._lineage.readable(decision):

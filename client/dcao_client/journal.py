@@ -4,7 +4,7 @@ It is the queue of what is to be delivered, and it survives the process: `dcao s
 does no harm.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from io import FileIO
 from pathlib import Path
 
@@ -115,8 +115,9 @@ class Journal:
         self.path, self._end, self._before = path, 0, None
         self._write(self._header.wire_json() + b"\n")
 
-    def entries(self, offset: int, count: int, before: JournalEntry | None) -> tuple[list[JournalEntry], int]:
-        """Up to so many entries from an offset on, with their tokens, and the offset behind them.
+    def entries(self, offset: int, count: int, before: JournalEntry | None) -> tuple[list[JournalEntry], int, int]:
+        """The entries of so many lines from an offset on, with their tokens, the offset behind them, and how many
+        lines are damaged: those are passed over.
 
         Args:
             offset: as `append` gave it.
@@ -124,18 +125,22 @@ class Journal:
             before: the entry that was written just before `offset`.
 
         Raises:
-            OSError, DcaoError: the file is gone or damaged.
+            OSError, DcaoError: the file is gone.
         """
         if self.path is None:
             raise DcaoError("there is no journal")
         found: list[JournalEntry] = []
+        damaged = 0
         with self.path.open("rb") as file:
             file.seek(offset)
-            while len(found) < count and (line := file.readline(MAX_LINE)):
-                found.append(with_token(_entry(line, self.path, f"byte {offset}"), before))
-                before = found[-1]
+            while len(found) + damaged < count and (line := file.readline(MAX_LINE)):
                 offset += len(line)
-        return found, offset
+                try:
+                    found.append(with_token(_entry(line, self.path, f"byte {offset}"), before))
+                    before = found[-1]
+                except DcaoError:
+                    damaged += 1
+        return found, offset, damaged
 
     def discard(self) -> None:
         """Removes the file: the controller has everything."""
@@ -200,11 +205,17 @@ def _follows(entry: JournalEntry, before: JournalEntry | None) -> bool:
     return follows and stood_on == (before.decision.state, before.decision.version)
 
 
-def read_journal(path: Path) -> tuple[JournalHeader, Iterator[JournalEntry]]:
+def read_journal(
+    path: Path, passed_over: Callable[[DcaoError], None] | None = None
+) -> tuple[JournalHeader, Iterator[JournalEntry]]:
     """The header and the entries of a journal. A last line that a crash cut short is left out.
 
+    Args:
+        path: of the file.
+        passed_over: told of each damaged line, which then is left out too.
+
     Raises:
-        DcaoError: not a journal, or a line before the last is damaged.
+        DcaoError: not a journal, or a line before the last is damaged and nobody wants to be told.
     """
     try:
         with path.open("rb") as file:
@@ -214,17 +225,23 @@ def read_journal(path: Path) -> tuple[JournalHeader, Iterator[JournalEntry]]:
         raise DcaoError(f"expected a journal at {path}, got: {error.strerror}") from error
     except ValidationError:
         raise DcaoError(f"expected {path} to start with a journal header, got {first[:60]!r}") from None
-    return header, _entries(path)
+    return header, _entries(path, passed_over)
 
 
-def _entries(path: Path) -> Iterator[JournalEntry]:
+def _entries(path: Path, passed_over: Callable[[DcaoError], None] | None) -> Iterator[JournalEntry]:
     before: JournalEntry | None = None
     with path.open("rb") as file:
         file.readline(MAX_LINE)
         for number, line in enumerate(file, start=2):
             if not line.endswith(b"\n"):  # the process died while it wrote
                 return
-            before = with_token(_entry(line, path, f"line {number}"), before)
+            try:
+                before = with_token(_entry(line, path, f"line {number}"), before)
+            except DcaoError as error:
+                if passed_over is None:
+                    raise
+                passed_over(error)
+                continue
             yield before
 
 

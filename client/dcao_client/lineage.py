@@ -30,6 +30,7 @@ class Lineage:
     resumed: bool = False  # the attempt continues a checkpoint
     token: str = ""
     version: int = 0
+    passed: int = 0  # decisions used since, whose state was not taken
     last: Decision | None = None
     own: PolicyState = field(default_factory=PolicyState)  # what the law alone has come to, whatever was answered
     ring: dict[tuple[int, int], JournalEntry] = field(default_factory=dict)  # by attempt and step, the newest `RING`
@@ -47,7 +48,9 @@ class Lineage:
     def advance(self, observation: Observation, decision: Decision) -> JournalEntry:
         """Takes a decision as the newest of the run. Its token is one that can be read, or none."""
         if decision.state is not None:
-            self.token, self.version = decision.state, decision.version
+            self.token, self.version, self.passed = decision.state, decision.version, 0
+        else:
+            self.passed += 1
         with contextlib.suppress(Exception):  # a plug-in's; it leaves what it had come to
             self.own = self.bound.advance(observation, self.own, 0)[1]
         self.last = decision
@@ -77,6 +80,18 @@ class Lineage:
             return self.bound.decide(observation, self.own, 0)
         except Exception:  # noqa: BLE001
             return None
+
+    def outruns(self, observation: Observation, decision: Decision) -> str | None:
+        """Whether a decision's version counts more decisions than there were: how, or None.
+
+        Echoed, it would be ahead of every store's, whose controller would take nothing of this run any more. Of several
+        workers each knows of its own decisions only; what they all made is at most one a step.
+        """
+        alone = self.bound.spec.workers == 1
+        most = (observation.version or 0) + 1 + (self.passed if alone else observation.step)
+        if decision.version <= most:
+            return None
+        return f"expected at most {most}, for as many decisions were made, got {decision.version}"
 
     def leads_astray(self, observation: Observation, law: Decision, decision: Decision) -> str | None:
         """Whether the law, from a decision's state, would go further from its way than any answer may: how, or None.
@@ -138,7 +153,7 @@ class Lineage:
             self.own = self.bound.state_of(state["token"])
         except ValueError as error:
             raise DcaoError(f"the checkpoint does not fit this session: {error}") from error
-        self.token, self.version = state["token"], state["version"]
+        self.token, self.version, self.passed = state["token"], state["version"], 0
         self.last = None if state["last"] is None else Decision.model_validate(state["last"])
         self.origin = AttemptRequest(step=self.last.step if self.last else None, state=self.token, version=self.version)
         # A number of our own until the controller has given one.

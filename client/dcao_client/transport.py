@@ -7,6 +7,7 @@ import math
 import time
 import zlib
 from collections.abc import Callable
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import NamedTuple
 
 import httpcore
@@ -76,7 +77,11 @@ class Transport:
         self._api_key = read_api_key()
         self._clock = clock
         self._client = httpx.Client(
-            base_url=url, transport=http, trust_env=False, headers={"accept-encoding": "identity"}
+            base_url=url,
+            transport=http,
+            trust_env=False,
+            headers={"accept-encoding": "identity"},
+            cookies=_no_cookies(),
         )
 
     def send(self, method: str, path: str, body: bytes | None = None, *, timeout: float) -> Reply:
@@ -146,6 +151,11 @@ class Transport:
     def close(self) -> None:
         """Closes the connection."""
         self._client.close()
+
+
+def _no_cookies() -> CookieJar:
+    """Nobody's cookies: they would pile up, and be sent along until a server finds the head too large."""
+    return CookieJar(DefaultCookiePolicy(allowed_domains=()))
 
 
 def _inflated(body: bytes) -> bytes:

@@ -11,6 +11,9 @@ from dcao_proto.message import NAME_PATTERN, Message
 from dcao_proto.problem import PROBLEM_MEDIA_TYPE
 
 JSON = "application/json"
+PAGE_BYTES = 4 * 1024 * 1024
+"""About what a page holds at most, however many elements were asked for: its cursor leads to the rest. A record or a
+run has a kilobyte or two as a rule, and a hundred at most."""
 
 
 def answer(message: Message, status: int = 200, headers: dict[str, str] | None = None) -> Response:

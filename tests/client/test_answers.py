@@ -196,6 +196,41 @@ def test_a_state_that_cannot_be_read_is_refused_when_it_arrives(controller, sess
     assert alone[0].lr == first.lr
 
 
+@pytest.mark.parametrize("ahead", [2, 100, 2**53 - 2])
+def test_a_version_that_counts_more_than_was_decided_is_not_taken(controller, session, tmp_path, ahead):
+    """Echoed, it would be ahead of every store's, and a right controller would take nothing of this run any more."""
+    seen = observations(6)
+    decisions = [session.decide(seen[0])]
+
+    def further(kind: str, answer: Answer) -> Answer:
+        if kind != "decisions":
+            return answer
+        decision = json.loads(answer[2])
+        return answer[0], answer[1], json.dumps(decision | {"version": decision["version"] - 1 + ahead}).encode()
+
+    controller.change = further
+    for observation in seen[1:4]:
+        decisions.append(session.decide(observation))
+        session.flush(0.3)
+    controller.change = lambda kind, answer: answer
+    assert session.flush(5)
+    decisions += [session.decide(o) for o in seen[4:]]
+    assert [bare(d) for d in decisions] == undisturbed(6, tmp_path)
+    assert session.stats.refused_answers >= 2
+
+
+def test_nobodys_cookies_are_kept(controller, session):
+    """They would pile up, and make every request larger until no server takes it."""
+
+    def sweet(kind: str, answer: Answer) -> Answer:
+        return answer[0], answer[1] | {"set-cookie": f"c{time.monotonic_ns()}=" + "x" * 3000}, answer[2]
+
+    controller.change = sweet
+    for observation in observations(60):
+        session.decide(observation)
+    assert session.stats.in_process == 0
+
+
 def test_a_newer_controller_is_understood(controller, session, tmp_path):
     """Unknown fields of answers are left out: decisions go over the wire as ever, and are the same."""
 

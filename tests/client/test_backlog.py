@@ -84,6 +84,27 @@ def test_a_journal_that_somebody_removed_is_counted(small, tmp_path):
     kept.close()
 
 
+def test_a_damaged_line_costs_itself_and_nothing_behind_it(small, tmp_path):
+    """A bad sector, a hand that edited: the rest is delivered, and what is missing is counted."""
+    kept = Journal(tmp_path, HEADER, Once())
+    waiting = Backlog(kept, Once())
+    made = entries(30)
+    for entry in made:
+        waiting.append(entry)
+    path = next(tmp_path.rglob("*.jsonl"))
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[15] = b"x" * (len(lines[15]) - 1) + b"\n"
+    path.write_bytes(b"".join(lines))
+    delivered = []
+    while chunk := waiting.oldest(8):
+        delivered += [entry.decision.step for entry in chunk]
+        waiting.take(chunk)
+    assert len(delivered) == 29
+    assert waiting.dropped == 1
+    assert len(waiting) == 0
+    kept.close()
+
+
 class Full(journal.FileIO):
     """A disk with so many bytes left; a write that does not fit is written in part, as the system does."""
 

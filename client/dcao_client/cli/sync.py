@@ -30,7 +30,8 @@ def sync(
 ) -> None:
     """Sends the decisions of a journal to the controller. Sending twice does no harm."""
     try:
-        header, entries = read_journal(journal)
+        damaged: list[DcaoError] = []
+        header, entries = read_journal(journal, damaged.append)
         settings = ClientSettings.read(url=url)
         sending = _Sending(open_transport(settings, settings.url or DEFAULT_URL, None, Once()), header)
         sending.declare()
@@ -47,8 +48,13 @@ def sync(
         console().print(
             f"{refused} were not taken and are in {apart}; the last time because {sending.why}", markup=False
         )
-    if not keep and not sending.fenced:
+    for line in damaged[:MOST_SAID]:
+        console().print(f"{line}; it was passed over and the journal is kept", markup=False)
+    if not keep and not sending.fenced and not damaged:
         journal.unlink()
+
+
+MOST_SAID = 10  # damaged lines that are named
 
 
 class _Sending:

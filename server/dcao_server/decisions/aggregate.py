@@ -5,9 +5,10 @@ of name, so the result does not depend on who came first.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 from dcao_proto import Directional, GroupDirectional, Observation
+from dcao_proto.message import MAX_GROUPS
 from dcao_proto.run import Aggregate
 
 TRIM = 0.25
@@ -101,18 +102,35 @@ def aggregate(observations: Sequence[Observation], method: Aggregate) -> Observa
         observations: at least one, in order of worker.
         method: how values are aggregated.
     """
+    work = pieces(observations, method)
+    while True:
+        try:
+            next(work)
+        except StopIteration as done:
+            joint: Observation = done.value
+            return joint
+
+
+def pieces(observations: Sequence[Observation], method: Aggregate) -> Generator[None, None, Observation]:
+    """`aggregate` in pieces of a few milliseconds each, of up to 10,000 workers."""
     weight = min(math.fsum(o.weight or 1.0 for o in observations), 1.7e308)
     diverged = [o for o in observations if o.status == "diverged"]
     measured = [o for o in observations if o.status == "ok"]
     speaking = diverged or measured or list(observations)
     combine = METHODS[method]
     lead = speaking[0]
-    values = {name: _combined([(getattr(o, name), o.weight) for o in speaking], combine) for name in FIELDS}
+    values: dict[str, object] = {}
+    for name in FIELDS:
+        values[name] = _combined([(getattr(o, name), o.weight) for o in speaking], combine)
+        yield
+    directional = _directional(speaking, combine)
+    yield
+    groups = yield from _groups(speaking, combine)
     return lead.model_copy(
         update={
             **values,
-            "directional": _directional(speaking, combine),
-            "groups": _groups(speaking, combine),
+            "directional": directional,
+            "groups": groups,
             "worker": None,
             "weight": weight,
             "state": None,
@@ -137,19 +155,18 @@ def _directional(observations: Sequence[Observation], combine: Callable[[Weighte
 
 def _groups(
     observations: Sequence[Observation], combine: Callable[[Weighted], float]
-) -> tuple[GroupDirectional, ...] | None:
-    """Groups by name, in the order in which the first worker has them."""
+) -> Generator[None, None, tuple[GroupDirectional, ...] | None]:
+    """Groups by name, in the order in which the first worker has them; 256 at most."""
     have: dict[str, list[tuple[GroupDirectional, float]]] = {}
     for observation in observations:
         for group in observation.groups or ():
-            have.setdefault(group.name, []).append((group, observation.weight or 1.0))
-    if not have:
-        return None
-    return tuple(
-        GroupDirectional(
-            name=name,
-            slope=combine([(group.slope, weight) for group, weight in groups]),
-            curvature=combine([(group.curvature, weight) for group, weight in groups]),
-        )
-        for name, groups in list(have.items())[:256]
-    )
+            if group.name in have or len(have) < MAX_GROUPS:
+                have.setdefault(group.name, []).append((group, observation.weight or 1.0))
+        yield
+    found = []
+    for name, groups in have.items():
+        slope = combine([(group.slope, weight) for group, weight in groups])
+        curvature = combine([(group.curvature, weight) for group, weight in groups])
+        found.append(GroupDirectional(name=name, slope=slope, curvature=curvature))
+        yield
+    return tuple(found) or None

@@ -263,7 +263,7 @@ class DecisionService:
                 return Answer(in_force(observation, newest.policy, newest.state, newest.version))
             case Outcome.READY:
                 newest = basis_of(result.state, result.version) if result.version > basis.version else basis
-                joint = merged(result.observations, observation, basis.policy.spec)
+                joint = await merged(result.observations, observation, basis.policy.spec)
                 return await self._record(key, joint, newest, restored=restored)
             case Outcome.MISSING if basis.version > 0 and not restored:
                 await self._restore(key, observation, basis)

@@ -11,11 +11,15 @@ from dcao_proto.policy import BoundPolicy, PolicyState
 from dcao_proto.policy.compose import compose
 from dcao_proto.policy.draft import Draft
 from dcao_proto.policy.token import join
-from dcao_server.decisions.aggregate import aggregate
+from dcao_server.decisions.aggregate import pieces
 from dcao_server.store.contract import Contribution
+from dcao_server.turns import Turn
 
 PENDING: Regime = "pending"
 ASK_AGAIN_IN = 1  # optimizer steps
+MOST_TOGETHER, LEAST_BYTES = 32 * 1024 * 1024, 4 * 1024
+"""Bytes of all workers' observations of a step, which come in one answer of the store; and those that each may have at
+least. One without groups has some 500."""
 
 
 def decides_together(spec: RunSpec) -> bool:
@@ -35,22 +39,41 @@ def gathered(observation: Observation, spec: RunSpec, digest: str) -> Contributi
             f"expected `worker` in an observation of a run whose {spec.workers} workers decide together, got none; "
             "name the worker, for example rank0",
         )
-    bare = observation.model_copy(update={"state": None, "version": None})
+    bare = observation.model_copy(update={"state": None, "version": None}).wire_json()
+    most = max(LEAST_BYTES, MOST_TOGETHER // spec.workers)
+    if len(bare) > most:
+        raise ProblemError(
+            ProblemKind.TOO_LARGE,
+            f"expected an observation of at most {most} bytes in a run of {spec.workers} workers, got {len(bare)}; "
+            "leave out groups, or let fewer workers observe",
+        )
     return Contribution(
         attempt=observation.attempt,
         step=observation.step,
         digest=digest,
         worker=observation.worker,
-        observation=bare.wire_json(),
+        observation=bare,
         quorum=min(spec.quorum or spec.workers, spec.workers),
+        most=spec.workers,
         quorum_seconds=spec.quorum_seconds,
     )
 
 
-def merged(observations: tuple[tuple[str, bytes], ...], own: Observation, spec: RunSpec) -> Observation:
-    """One observation of all workers' observations, at the step of one's own."""
-    parsed = [Observation.model_validate_json(text) for _, text in observations]
-    return aggregate(parsed, spec.aggregate).model_copy(update={"attempt": own.attempt, "step": own.step})
+async def merged(observations: tuple[tuple[str, bytes], ...], own: Observation, spec: RunSpec) -> Observation:
+    """One observation of all workers' observations, at the step of one's own; others get their turn meanwhile."""
+    turn = Turn()
+    parsed = []
+    for _, text in observations:
+        parsed.append(Observation.model_validate_json(text))
+        await turn.breathe()
+    work = pieces(parsed, spec.aggregate)
+    while True:
+        try:
+            next(work)
+        except StopIteration as done:
+            joint: Observation = done.value
+            return joint.model_copy(update={"attempt": own.attempt, "step": own.step})
+        await turn.breathe()
 
 
 def in_force(observation: Observation, policy: BoundPolicy, state: PolicyState, version: int) -> Decision:

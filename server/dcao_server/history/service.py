@@ -7,7 +7,7 @@ from dcao_proto import PolicyChoice, ProblemError, ProblemKind, Record
 from dcao_server.history.codec import decoded
 from dcao_server.history.replay import Replay, decisions
 from dcao_server.metrics import Metrics
-from dcao_server.responses import page_json
+from dcao_server.responses import PAGE_BYTES, page_json
 from dcao_server.runs.identity import bound
 from dcao_server.runs.readable import readable_spec
 from dcao_server.store.contract import (
@@ -50,19 +50,24 @@ class HistoryService:
         """
         turn = Turn()
         parts: list[bytes] = []
+        size = 0
         position, left = parse_cursor(after), limit
         while True:
             with self._metrics.store_call("read"):
                 # One more than asked for tells whether there is another page.
                 stored = await self._store.read(key, position, min(left + 1, READ_AT_ONCE))
             for one in stored[:left]:  # decoded one by one: all of them would hold the loop for too long
-                parts.extend(record.wire_json() for record in decoded([one]))
+                written = [record.wire_json() for record in decoded([one])]
+                parts += written
+                size += sum(map(len, written))
                 await turn.breathe()
+                if size > PAGE_BYTES and one is not stored[-1]:
+                    return page_json("records", parts, format_cursor(one.position))
             if len(stored) > left or not stored:
                 return page_json("records", parts, format_cursor(stored[left - 1].position) if stored else None)
             left -= len(stored)
             position = stored[-1].position
-            if left == 0:
+            if left == 0 or size > PAGE_BYTES:
                 with self._metrics.store_call("read"):
                     more = await self._store.read(key, position, 1)
                 return page_json("records", parts, format_cursor(position) if more else None)

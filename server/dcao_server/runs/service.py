@@ -8,7 +8,7 @@ from dcao_proto.message import MAX_ATTEMPT
 from dcao_proto.policy import InvalidTokenError
 from dcao_proto.run import RunStatus
 from dcao_server.metrics import Metrics
-from dcao_server.responses import page_json
+from dcao_server.responses import PAGE_BYTES, page_json
 from dcao_server.runs import cursor as cursors
 from dcao_server.runs.identity import bound, bound_from, check_version, digest_of, other_specification
 from dcao_server.runs.readable import readable_spec
@@ -139,6 +139,7 @@ class RunService:
         after = None if cursor is None else cursors.decode(cursor)
         filtered = status is not None or bool(labels)
         found: list[StoredRun] = []
+        size = 0
         turn = Turn()
         while len(found) <= limit:
             # One more than asked for tells whether there is another page.
@@ -148,6 +149,9 @@ class RunService:
             for run in batch:
                 if self._matches(run, status, labels):
                     found.append(run)
+                    size += len(run.spec)
+                    if size > PAGE_BYTES:
+                        limit = min(limit, max(len(found) - 1, 1))
                 await turn.breathe()
             if len(batch) < wanted:
                 break

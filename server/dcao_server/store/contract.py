@@ -150,7 +150,8 @@ class AppendResult(NamedTuple):
 class Contribution(NamedTuple):
     """One worker's observation at one step of a run whose workers decide together.
 
-    `quorum` observations suffice, or what is there `quorum_seconds` after the first one (store's clock).
+    `quorum` observations suffice, or what is there `quorum_seconds` after the first one (store's clock). No more than
+    `most` are taken, whatever workers call themselves.
     """
 
     attempt: int
@@ -159,6 +160,7 @@ class Contribution(NamedTuple):
     worker: str
     observation: bytes
     quorum: int
+    most: int
     quorum_seconds: float
 
 

@@ -238,6 +238,7 @@ class RedisStore:
             item.quorum,
             milliseconds,
             keys.GATHER_SECONDS + milliseconds // 1000,
+            item.most,
             keys=3,
         )
         outcome = Outcome(reply[0])

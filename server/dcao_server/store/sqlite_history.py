@@ -143,19 +143,25 @@ def gather(database: sqlite3.Connection, key: RunKey, item: Contribution) -> Gat
     now = time.time()
     place = (run.id, item.attempt, item.step)
     database.execute("DELETE FROM gatherings WHERE run_id = ? AND (attempt, step) < (?, ?)", place)
-    database.execute(
-        "INSERT OR IGNORE INTO gatherings VALUES (?, ?, ?, ?, ?, ?)", (*place, item.worker, item.observation, now)
-    )
-    rows = database.execute(
-        "SELECT worker, observation, arrived FROM gatherings WHERE run_id = ? AND attempt = ? AND step = ?"
-        " ORDER BY worker",
+    count, first = _gathered(database, place)
+    if count < item.most:
+        count += database.execute(
+            "INSERT OR IGNORE INTO gatherings VALUES (?, ?, ?, ?, ?, ?)", (*place, item.worker, item.observation, now)
+        ).rowcount
+    if count < item.quorum and now - (first or now) < item.quorum_seconds:
+        return Gathering(Outcome.PENDING, run.version, last, run.state)
+    observations = database.execute(
+        "SELECT worker, observation FROM gatherings WHERE run_id = ? AND attempt = ? AND step = ? ORDER BY worker",
         place,
     ).fetchall()
-    waited = now - min(arrived for _, _, arrived in rows)
-    if len(rows) < item.quorum and waited < item.quorum_seconds:
-        return Gathering(Outcome.PENDING, run.version, last, run.state)
-    observations = tuple((worker, observation) for worker, observation, _ in rows)
-    return Gathering(Outcome.READY, run.version, last, run.state, observations=observations)
+    return Gathering(Outcome.READY, run.version, last, run.state, observations=tuple(observations))
+
+
+def _gathered(database: sqlite3.Connection, place: tuple[int, int, int]) -> tuple[int, float | None]:
+    """How many observations of a step are there, and when the first came. The observations stay on their pages."""
+    sql = "SELECT COUNT(*), MIN(arrived) FROM gatherings WHERE run_id = ? AND attempt = ? AND step = ?"
+    count, first = database.execute(sql, place).fetchone()
+    return count, first
 
 
 def backfill(database: sqlite3.Connection, key: RunKey, batch: Backfill, max_records: int) -> BackfillOutcome:

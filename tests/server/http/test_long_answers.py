@@ -10,6 +10,7 @@ import pytest
 from starlette.requests import ClientDisconnect
 
 from dcao_server.history.rights import Rights, while_allowed
+from dcao_server.responses import PAGE_BYTES
 from dcao_server.security.audit import MAX_WAITING, AuditEvent, AuditTrail
 from dcao_server.security.audit_sinks import AUDIT_FILE, REFUSALS_FILE, AuditFile
 from dcao_server.security.key_sources import KeyFile
@@ -104,3 +105,29 @@ async def test_a_key_in_a_url_is_noticed_in_any_dress(client: httpx.AsyncClient,
 
 async def test_a_run_may_have_any_name_all_the_same(client: httpx.AsyncClient) -> None:
     assert (await client.put("/v1/projects/p/runs/dcao_resnet_2", json=SPEC)).status_code == 201
+
+
+async def test_a_page_has_so_many_bytes_and_its_cursor_leads_on(client: httpx.AsyncClient) -> None:
+    """However many elements were asked for: of records and of runs that are as large as a client can make them."""
+    wide = SPEC | {"policy": {"name": "constant", "params": {}}, "labels": {f"l{i}": "x" * 128 for i in range(32)}}
+    groups = [{"name": f"group-{i}", "slope": 1 / 7, "curvature": 1 / 9} for i in range(256)]
+    for index in range(PAGE_BYTES // 5000):
+        await client.put(f"/v1/projects/p/runs/r{index}", json=wide)
+    for index in range(PAGE_BYTES // 15_000):
+        answer = await client.post("/v1/projects/p/runs/r0/decisions", json=seen(index, groups=groups))
+        assert answer.status_code == 200, answer.text
+    for path, name, after in (
+        ("/v1/projects/p/runs", "runs", "cursor"),
+        ("/v1/projects/p/runs/r0/decisions", "records", "after"),
+    ):
+        found, sizes, query = 0, [], {"limit": "1000"}
+        while True:
+            page = await client.get(path, params=query)
+            found += len(page.json()[name])
+            sizes.append(len(page.content))
+            if "next_cursor" not in page.json():
+                break
+            query[after] = page.json()["next_cursor"]
+        assert len(sizes) > 1, name
+        assert max(sizes) < 2 * PAGE_BYTES
+        assert found == (PAGE_BYTES // 5000 if name == "runs" else PAGE_BYTES // 15_000)

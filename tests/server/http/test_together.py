@@ -10,6 +10,7 @@ from dcao_proto import Observation, RunSpec
 from dcao_proto.policy import bind
 from dcao_server.app import create_app
 from dcao_server.settings import Settings
+from tests.components.loop_watch import watched
 from tests.components.redis_server import RedisServer
 from tests.server.http.asking import RUN, SPEC, decide, post, problem, put, records, seen
 
@@ -54,6 +55,29 @@ async def test_after_the_quorum_time_whoever_asks_decides(client: AsyncClient) -
     assert (await decide(client, seen(10, worker="w0")))["regime"] == "pending"
     await asyncio.sleep(0.1)
     assert (await decide(client, seen(10, worker="w0")))["persisted"] is True
+
+
+@pytest.mark.parametrize(("workers", "groups"), [(3000, 0), (300, 100)])
+async def test_many_workers_keep_nobody_waiting(client: AsyncClient, workers: int, groups: int) -> None:
+    """Reading and merging what thousands measured gives way to the others."""
+    await put(client, TOGETHER | {"workers": workers, "aggregate": "trimmed_mean"})
+    measured = [{"name": f"g{i}", "slope": i / 7, "curvature": 1.0} for i in range(groups)]
+    with watched() as held:
+        for index in range(workers):
+            more = {"groups": measured} if groups else {}
+            last = await decide(client, seen(10, worker=f"w{index}", weight=1.0 + index % 3, **more))
+    assert last["persisted"] is True
+    assert held.seconds < 0.05, held.what
+    (record,) = await records(client)
+    assert len(record["observation"].get("groups") or ()) == groups
+
+
+async def test_an_observation_of_one_of_very_many_workers_is_a_small_one(client: AsyncClient) -> None:
+    """All of a step's come in one answer of the store."""
+    await put(client, TOGETHER | {"workers": 10_000})
+    groups = [{"name": f"group-{i}", "slope": 0.123456789, "curvature": 1.0} for i in range(256)]
+    document = problem(await post(client, seen(10, worker="w0", groups=groups)), 413, "too-large")
+    assert "of 10000 workers" in document["detail"]
 
 
 async def test_a_quorum_may_be_smaller_than_the_workers(client: AsyncClient) -> None:

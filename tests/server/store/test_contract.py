@@ -305,9 +305,9 @@ async def test_followers_end_when_the_store_closes(store: HistoryStore) -> None:
 
 
 def contribution(
-    worker: str, observation: bytes, *, step: int = 10, quorum: int = 2, seconds: float = 60.0
+    worker: str, observation: bytes, *, step: int = 10, quorum: int = 2, seconds: float = 60.0, most: int = 4
 ) -> Contribution:
-    return Contribution(1, step, DIGEST, worker, observation, quorum, seconds)
+    return Contribution(1, step, DIGEST, worker, observation, quorum, most, seconds)
 
 
 async def test_observations_are_gathered_until_they_suffice(store: HistoryStore) -> None:
@@ -322,6 +322,15 @@ async def test_observations_are_gathered_until_they_suffice(store: HistoryStore)
     await store.append(KEY, item(10, 0))
     late = await store.gather(KEY, contribution("w2", b"two"))
     assert (late.outcome, late.payload, late.version) == (Outcome.REPLAYED, b"p10", 1)
+
+
+async def test_no_more_are_gathered_than_there_are_workers(store: HistoryStore) -> None:
+    """Whatever they call themselves; without a decision that ends it a gathering would grow for ever."""
+    await store.create(KEY, creation())
+    for index in range(9):
+        found = await store.gather(KEY, contribution(f"w{index}", b"x", quorum=3, most=4))
+    assert found.outcome is Outcome.READY
+    assert [worker for worker, _ in found.observations] == ["w0", "w1", "w2", "w3"]
 
 
 async def test_what_is_there_suffices_after_the_quorum_time(store: HistoryStore) -> None:

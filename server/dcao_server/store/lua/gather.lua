@@ -1,6 +1,6 @@
 -- Adds one worker's observation of a step and says whether they suffice. Time is Redis's, so replicas agree on it.
 -- KEYS  1 meta  2 history of the attempt  3 gathering
--- ARGV  1 attempt  2 step  3 digest  4 worker  5 observation  6 quorum  7 quorum time in milliseconds  8 lifetime
+-- ARGV  1 attempt  2 step  3 digest  4 worker  5 observation  6 quorum  7 quorum time in milliseconds  8 lifetime  9 most workers
 -- Returns {outcome, version or owning attempt, last step or -1, state, payload | worker, observation, …}.
 local meta = redis.call('HMGET', KEYS[1], 'a', 'v', 'last', 'dg', 'status', 'st', 'born')
 if not meta[4] then return {6} end
@@ -26,9 +26,9 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 -- Workers are kept under names with a prefix, so that none can be called like the other fields.
 redis.call('HSETNX', KEYS[3], 'first', now)
-redis.call('HSETNX', KEYS[3], 'w:' .. ARGV[4], ARGV[5])
-redis.call('EXPIRE', KEYS[3], ARGV[8])
 local count = redis.call('HLEN', KEYS[3]) - 2
+if count < tonumber(ARGV[9]) then count = count + redis.call('HSETNX', KEYS[3], 'w:' .. ARGV[4], ARGV[5]) end
+redis.call('EXPIRE', KEYS[3], ARGV[8])
 local since = now - tonumber(redis.call('HGET', KEYS[3], 'first'))
 if count < tonumber(ARGV[6]) and since < tonumber(ARGV[7]) then return {9, version, last, meta[6]} end
 local answer = {10, version, last, meta[6]}
