@@ -146,6 +146,8 @@ class Handover:
             self._lineage.acknowledge(result.accepted)
             if not len(self._backlog):
                 self._recovering = False
+                # What the store lost between the registration and this would never show: the version is right again.
+                self.suspicious = True
                 self._once.always(logging.INFO, "the controller has every decision that it takes")
 
     def _recover(self, healed_after: int, *, before: int) -> None:

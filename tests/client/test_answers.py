@@ -382,6 +382,32 @@ def test_a_courier_counts_what_it_does_not_believe_about_a_run(controller, sessi
     assert session.flush(10)
 
 
+def test_what_the_store_loses_while_a_backlog_is_delivered_is_sent_again(controller, session):
+    """The backfill sets the version right, so no later answer shows the hole; the number of decisions does."""
+    seen = observations(8)
+    for observation in seen[:5]:
+        session.decide(observation)
+    controller.change = lambda kind, answer: None
+    for observation in seen[5:]:
+        session.decide(observation)
+    lost = {seen[3].step, seen[4].step}
+
+    def forgetful(kind: str, answer: Answer) -> Answer:
+        if kind == "PUT":
+            answer = (
+                answer[0],
+                answer[1],
+                json.dumps(json.loads(answer[2]) | {"version": 8 if not lost else 5}).encode(),
+            )
+            controller.steps -= lost
+            lost.clear()
+        return answer
+
+    controller.change = forgetful
+    assert session.flush(10)
+    assert controller.steps == {observation.step for observation in seen}
+
+
 def test_a_decision_is_a_decision(controller, session):
     """The plain case: nothing of the above happens to a controller that answers as it should."""
     decision = session.decide(observations(1)[0])
