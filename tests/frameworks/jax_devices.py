@@ -7,11 +7,11 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
 
 import jax
 import numpy as np
+import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from dcao_client.hooks.optax import attach, dcao
-from tests.frameworks.jax_regression import Loop, batches, flat, mse, params
-from tests.frameworks.test_optax import adamw
+from tests.frameworks.jax_regression import Loop, flat, mse
 
 OPTIONS = {"overhead": None, "probe_interval": 1}
 
@@ -21,13 +21,18 @@ def main() -> None:
     os.chdir(sys.argv[1])
     mesh = jax.make_mesh((2,), ("data",))
     whole, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
-    data = (batches() * 7)[:50]
+    rng = np.random.default_rng(0)
+    data = [(x := rng.standard_normal((8, 4), np.float32), np.sin(x.sum(1, keepdims=True))) for _ in range(8)]
+    data = (data * 7)[:50]
+    shapes = {"w": (4, 8), "b": (8,), "v": (8, 1), "c": (1,)}
+    start = {name: jax.numpy.asarray(rng.standard_normal(s, np.float32) / 2) for name, s in shapes.items()}
+    tx = optax.inject_hyperparams(optax.adamw)(learning_rate=0.1)
     for name, made in (
         ("dcao", lambda run: dcao(mse, run=run, **OPTIONS)),
-        ("attach", lambda run: attach(mse, adamw(), run=run, trust="auto", **OPTIONS)),
+        ("attach", lambda run: attach(mse, tx, run=run, trust="auto", **OPTIONS)),
     ):
-        one = Loop(made(f"{name}-1")).run(data)
-        two = Loop(made(f"{name}-2"), jax.device_put(params(), whole))
+        one = Loop(made(f"{name}-1"), start).run(data)
+        two = Loop(made(f"{name}-2"), jax.device_put(start, whole))
         two.state = jax.device_put(two.state, whole)
         two.run([jax.device_put(batch, split) for batch in data])
         assert two.optimizer.control.session.stats.decisions == 50

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tests.frameworks.regression import loader, net
-
 Params = dict[str, jax.Array]
 
 
 def params() -> Params:
     """torch's weights of `regression.net`."""
+    from tests.frameworks.regression import net
+
     one, _, two = net()
     arrays = {"w": one.weight.T, "b": one.bias, "v": two.weight.T, "c": two.bias}
     return {name: jnp.asarray(value.detach().numpy().copy()) for name, value in arrays.items()}
@@ -24,6 +24,8 @@ def params() -> Params:
 
 def batches(size: int = 8) -> list[tuple[np.ndarray, np.ndarray]]:
     """torch's batches, in order."""
+    from tests.frameworks.regression import loader
+
     return [(x.numpy(), y.numpy()) for x, y in loader(size)]
 
 

@@ -21,7 +21,7 @@ Metric = Sequence[Array] | None  # P of every array; None for P = 1
 
 STRIDE, WHOLE = 8, 1 << 14  # as in `path_meter.py`: of large arrays every eighth element stands for all
 FIRST_DISTANCE = 1e-4
-LEAST_GROWTH = 0.05
+LEAST_GROWTH, GUARDED_GROWTH = 0.05, 1.0  # as in `user_path.py`
 BETA2, EPS, AVERAGING = 0.999, 1e-8, 0.9  # as in `schedule_free.py`
 
 

@@ -16,6 +16,7 @@ import optax
 from jax import Array
 
 from dcao_client.hooks.jax_path import (
+    GUARDED_GROWTH,
     LEAST_GROWTH,
     Said,
     Shape,
@@ -156,7 +157,8 @@ def _follow(
     )
     begun = state.level > 0
     way = jax.lax.cond(begun, lambda w: w, lambda w: start(w, state.said.first, points, metric), way)
-    growth = 1.0 + jnp.maximum(1.0 - beta, LEAST_GROWTH)
+    least = GUARDED_GROWTH if steering.guarded and steering.adam else LEAST_GROWTH
+    growth = 1.0 + jnp.maximum(1.0 - beta, least)
     level = jnp.where(begun, jnp.minimum(way.level, state.level * growth), way.level)
     now, shape = state.shape.follow(lr)
     return now * level, state._replace(way=way, level=level, shape=shape), metric

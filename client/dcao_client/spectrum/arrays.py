@@ -68,6 +68,9 @@ class Arrays(Protocol):
     def write(self, slab: Vector, slot: int, row: Vector, length: float) -> Vector:
         """The slab with row/length in a slot; itself where it can be written."""
 
+    def row(self, slab: Vector, slot: int) -> Vector:
+        """What stands in a slot."""
+
     def rotate(self, blocks: Sequence[Block], turn: Numbers, like: Vector) -> list[Vector]:
         """Slabs whose first rows are turnᵀ·rows; those given where they can be written."""
 

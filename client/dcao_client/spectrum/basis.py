@@ -47,7 +47,7 @@ class Basis:
 
     def row(self, index: int, like: Vector) -> Vector:
         """Row ``index`` in the precision of ``like``, and where that is."""
-        return self.arrays.cast(self.slabs[index // self.slab][index % self.slab], like)
+        return self.arrays.cast(self.arrays.row(self.slabs[index // self.slab], index % self.slab), like)
 
     def inner(self, w: Vector, begin: int = 0) -> Numbers:
         """V w without the first ``begin`` rows, float64 on the host, length ``count − begin``."""

@@ -19,7 +19,7 @@ from dcao_client.spectrum.arrays import Numbers
 Block = tuple[Array, int, int]
 
 # Columns multiplied at once; their sums are added in float64 on the host, for JAX has none unless it is told.
-BLOCK = 1 << 16
+BLOCK = 1 << 20
 # Tensor cores round to ten bits unless asked not to; orthogonality needs all 24.
 WHOLE = jax.lax.Precision.HIGHEST
 
@@ -37,11 +37,17 @@ def inner(blocks: Sequence[Block], w: Array) -> list[Array]:
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _inner(slab: Array, w: Array, begin: int, end: int) -> Array:
-    return _parts(slab[begin:end].astype(w.dtype), w)
+    return _parts(_rows(slab, begin, end, w.dtype), w)
+
+
+def _rows(slab: Array, begin: int, end: int, dtype: Any) -> Array:
+    return (slab if (begin, end) == (0, slab.shape[0]) else slab[begin:end]).astype(dtype)
 
 
 def _parts(rows: Array, w: Array) -> Array:
     n = w.shape[0]
+    if n <= BLOCK:  # a slice would be a copy
+        return jnp.matmul(rows, w, precision=WHOLE)[None]
     parts = [jnp.matmul(rows[:, i : i + BLOCK], w[i : i + BLOCK], precision=WHOLE) for i in range(0, max(n, 1), BLOCK)]
     return jnp.stack(parts)
 
@@ -63,7 +69,7 @@ def subtract(w: Array, blocks: Sequence[Block], c: Numbers) -> Array:
 
 @functools.partial(jax.jit, static_argnums=(3, 4))
 def _subtract(w: Array, slab: Array, c: Array, begin: int, end: int) -> Array:
-    return w - jnp.matmul(c, slab[begin:end].astype(w.dtype), precision=WHOLE)
+    return w - jnp.matmul(c, _rows(slab, begin, end, w.dtype), precision=WHOLE)
 
 
 def apart(w: Array, other: Array) -> Array:
@@ -123,6 +129,12 @@ def slab(rows: int, n: int, like: Array, kind: str) -> Array:
 def write(slab: Array, slot: int, row: Array, length: float) -> Array:
     """In the buffer of the slab given."""
     return slab.at[slot].set((row / length).astype(slab.dtype))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def row(slab: Array, slot: int) -> Array:
+    """A copy."""
+    return slab[slot]
 
 
 def rotate(blocks: Sequence[Block], turn: Numbers, like: Array) -> list[Array]:

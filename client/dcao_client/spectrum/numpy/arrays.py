@@ -70,6 +70,11 @@ def write(slab: Vector, slot: int, row: Vector, length: float) -> Vector:
     return slab
 
 
+def row(slab: Vector, slot: int) -> Vector:
+    found: Vector = slab[slot]
+    return found
+
+
 def rotate(blocks: Sequence[Block], turn: Numbers, like: Vector) -> list[Vector]:
     slabs = [slab for slab, _, _ in blocks]
     size = len(slabs[0])

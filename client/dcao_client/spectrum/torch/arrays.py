@@ -111,6 +111,11 @@ def write(slab: Tensor, slot: int, row: Tensor, length: float) -> Tensor:
     return slab
 
 
+def row(slab: Tensor, slot: int) -> Tensor:
+    """A view."""
+    return slab[slot]
+
+
 def rotate(blocks: Sequence[Block], turn: Numbers, like: Tensor) -> list[Tensor]:
     """In place, in column blocks, so that no second basis is held."""
     slabs = [slab for slab, _, _ in blocks]
