@@ -102,6 +102,9 @@ def on_the_path() -> list[tuple[str, RunSpec, list[Observation]]]:
         (f"path, {o}", RunSpec(optimizer=o, base=found, scale="path", trust="auto", probe_interval=25), story(found))
         for o in optimizers
     ]
+    still = found.model_copy(update={"momentum": 0.0})
+    spec = RunSpec(optimizer="adamw", base=still, scale="path", trust="auto")
+    cases.append(("path, adamw without momentum", spec, story(still)))
     trusts: tuple[Trust, ...] = ("guard", "watch")
     cases += [(f"{t}, sgd", RunSpec(optimizer="sgd", base=BASE, trust=t), story(BASE)) for t in trusts]
     given: dict[OptimizerName, Hyperparameters] = {"sgd": BASE, "adamw": ADAM_BASE}

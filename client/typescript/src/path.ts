@@ -23,11 +23,12 @@ export const followsPath: Policy = (spec, state, seen, base) => {
   }
   measure(draft, state, next, seen, p);
   if (spec.trust === "watch") return [draft, next];
-  const { optimizer } = spec, limit = threshold(optimizer, base.momentum);
+  const { optimizer } = spec, beta = base.momentum, limit = threshold(optimizer, beta);
   const muon = optimizer === "schedule_free_muon";
-  const push = p.push ?? (free(optimizer) ? (muon ? 1.2 : 2.5) : 2.2 * (sums(optimizer) ? 1 - base.momentum : 1));
+  const push = p.push ?? (free(optimizer) ? (muon ? 1.2 : 2.5) : 2.2 * (sums(optimizer) ? 1 - beta : 1));
   const leeway = spec.trust === "guard" && AVERAGED.has(optimizer) && seen.step < 16 ? p.leeway : 1;
-  const margin = p.margin ?? (free(optimizer) ? (muon ? 8 : 4) : AVERAGED.has(optimizer) ? 1 : 1.5);
+  const averaged = Math.max(1, (4 * (1 - beta)) / (2 * (1 + beta)));
+  const margin = p.margin ?? (free(optimizer) ? (muon ? 8 : 4) : AVERAGED.has(optimizer) ? averaged : 1.5);
   draft.factors = { lr: (spec.scale === "path" ? push * leeway : 1) * next.retreat, momentum: 1, weight_decay: 1 };
   const held = next.sharpness === null || limit === null ? Infinity : Math.min((margin * limit) / next.sharpness, HUGE);
   const ceiling = Math.min(held * next.retreat, seen.path?.most ?? Infinity);

@@ -23,6 +23,7 @@ TINY, HUGE = 1e-300, 1e300  # a sharpness is divided by; at the ends it stays a 
 PUSH_AVERAGE, PUSH_WEIGHTS = 2.5, 2.2
 PUSH_MUON = 1.2  # its momentum is part of the update, which goes back and forth less
 LEEWAY, LEEWAY_STEPS = 1.5, 16
+HELD_AVERAGED = 4.0  # the Adam family's ceiling never lies below this over λ̂
 MARGIN_SCHEDULE_FREE, MARGIN_MUON, MARGIN_AVERAGED, MARGIN_SUMMED = 4.0, 8.0, 1.0, 1.5
 
 
@@ -51,7 +52,8 @@ class PathParameters(Message):
         gt=0,
         le=1e9,
         description="C: the ceiling over the edge of stability. Absent: 4 under schedule-free averaging (8 in the Muon "
-        "form), 1 for the Adam family, whose edge at β₁ = 0.9 is ten times further out, else 1.5.",
+        "form), 1 for the Adam family, whose edge at β₁ = 0.9 is ten times further out (2 at β₁ = 0, falling to 1 at "
+        "1/3), else 1.5.",
     )
     rho_tolerance: float = Field(
         default=0.5, strict=True, gt=0, description="A probe whose Ritz bound exceeds this share of |ρ| is not used."
@@ -82,13 +84,15 @@ def leeway_of(params: PathParameters, optimizer: OptimizerName, step: int) -> fl
     return params.leeway if optimizer in AVERAGED and step < LEEWAY_STEPS else 1.0
 
 
-def margin_of(params: PathParameters, optimizer: OptimizerName) -> float:
-    """C."""
+def margin_of(params: PathParameters, optimizer: OptimizerName, momentum: float) -> float:
+    """C. Without momentum the Adam family's edge is a twentieth of that at 0.9, and a rate at it moves too little."""
     if params.margin is not None:
         return params.margin
     if optimizer in SCHEDULE_FREE:
         return MARGIN_MUON if optimizer == "schedule_free_muon" else MARGIN_SCHEDULE_FREE
-    return MARGIN_AVERAGED if optimizer in AVERAGED else MARGIN_SUMMED
+    if optimizer not in AVERAGED:
+        return MARGIN_SUMMED
+    return max(MARGIN_AVERAGED, HELD_AVERAGED * (1.0 - momentum) / (2.0 * (1.0 + momentum)))
 
 
 class Followed(NamedTuple):
@@ -125,7 +129,7 @@ def ceiling(sharpness: float | None, params: PathParameters, optimizer: Optimize
     threshold = stability_threshold(optimizer, momentum)
     if sharpness is None or threshold is None:
         return None
-    return min(margin_of(params, optimizer) * threshold / sharpness, HUGE)
+    return min(margin_of(params, optimizer, momentum) * threshold / sharpness, HUGE)
 
 
 def least(one: float | None, other: float | None) -> float | None:
