@@ -181,9 +181,9 @@ def test_offline_from_the_first_decision_on(package, mortal_controller: Controll
 def test_a_process_that_starts_again_goes_on_as_a_new_attempt(package, controller: Controller):
     """Under the same name; it goes on from the newest state, and the one before is fenced off and decides alone."""
     seen = observations(20)
-    old = Talk(package, SPEC.wire(), run="again", url=controller.url, deadline=5000, pause=1)
+    old = Talk(package, SPEC.wire(), run="started-again", url=controller.url, deadline=5000, pause=1)
     first = [old.decide(o) for o in seen[:10]]
-    new = Talk(package, SPEC.wire(), run="again", url=controller.url, deadline=5000, pause=1)
+    new = Talk(package, SPEC.wire(), run="started-again", url=controller.url, deadline=5000, pause=1)
     second = [new.decide(o) for o in seen[10:]]
     assert {d.attempt for d in first} == {1}
     assert {d.attempt for d in second} == {2}
