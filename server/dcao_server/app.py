@@ -1,5 +1,6 @@
 """The application: the one place that knows every part."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from importlib.metadata import version
@@ -13,6 +14,7 @@ from dcao_server.decisions import endpoints as decisions
 from dcao_server.decisions.backfill import BackfillService
 from dcao_server.decisions.hot_route import ShortcutApp
 from dcao_server.decisions.service import DecisionService
+from dcao_server.ending import end
 from dcao_server.history import endpoints as history
 from dcao_server.history.service import HistoryService
 from dcao_server.metrics import Metrics
@@ -92,9 +94,13 @@ def _run_metrics(settings: Settings, store: HistoryStore, metrics: Metrics) -> R
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """The store is looked at once at the start: what is wrong with it is in the log before the first request."""
     store: HistoryStore = app.state.context.store
+    look: asyncio.Task[bool] | None = None
     try:
         await store.open()
+        look = asyncio.create_task(app.state.context.readiness.reachable(), name="first look at the store")
         yield
     finally:
+        await end(look)
         await store.close()

@@ -81,3 +81,43 @@ def test_other_labels_are_refused_with_the_shape(wrong, tmp_path):
     model, optimizer = parts()
     with pytest.raises(TypeError, match=r"expected labels=\{'seed': 3, 'model': 'vit'\}, got"):
         attach(model, optimizer, loss, labels=wrong, journal_dir=tmp_path)
+
+
+def test_what_stands_in_anothers_place_is_named(tmp_path):
+    """Parameters for the model, an optimizer before it, a batch for the closure, an interval of nothing, a typo."""
+    model, optimizer = parts()
+    with pytest.raises(TypeError, match=r"expected the model itself first, a torch\.nn\.Module; got generator"):
+        DCAO(model.parameters(), loss)
+    with pytest.raises(TypeError, match="expected the model itself first"):
+        attach(optimizer, model, loss, journal_dir=tmp_path)
+    with pytest.raises(TypeError, match=r"expected attach\(model, optimizer, loss\), got Linear for the optimizer"):
+        attach(model, model, loss, journal_dir=tmp_path)
+    for wrong in ({"trust": "guard"}, {"wieght_decay": 0.1}):
+        with pytest.raises(TypeError, match=f"got {next(iter(wrong))}. Trust and policy are not chosen"):
+            DCAO(model, loss, journal_dir=tmp_path, **wrong)
+    for door in (lambda **more: attach(model, optimizer, loss, **more), lambda **more: DCAO(model, loss, **more)):
+        with pytest.raises(ValueError, match="probe_interval"):
+            door(probe_interval=0, journal_dir=tmp_path)
+    for options in ({}, {"lr": 0.1}):
+        made = DCAO(model, loss, journal_dir=tmp_path, **options)
+        with pytest.raises(TypeError, match=r"expected step\(batch=…\).*got tuple"):
+            made.step((torch.ones(4, 2), torch.zeros(4, 1)))
+
+
+@pytest.mark.parametrize("how", ["group", "schedule", "factor"])
+def test_a_learning_rate_where_none_belongs_is_said_once(how, tmp_path, caplog):
+    """In a group, or by a schedule, it slows the run: nobody would see why. A factor among groups is none."""
+    model = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 1))
+    first = {"group": 1e-3, "schedule": 1.0, "factor": 0.1}[how]
+    groups = [{"params": model[0].parameters(), "lr": first}, {"params": model[2].parameters()}]
+    optimizer = DCAO(model, loss, groups, journal_dir=tmp_path)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 0.1) if how == "schedule" else None
+    batch = torch.randn(8, 2), torch.randn(8, 1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss(model, batch).backward()
+        optimizer.step(batch=batch)
+        if schedule is not None:
+            schedule.step()
+    told = [r.getMessage() for r in caplog.records if "factor on the rate" in r.getMessage()]
+    assert len(told) == (0 if how == "factor" else 1), told

@@ -3,13 +3,58 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
 
 from dcao_proto import Bounds
 
 SHAPE = "loss=lambda model, batch: criterion(model(batch[0]), batch[1])"
+LEAST_FACTOR = 0.01  # on a group's rate: below, a learning rate was meant
 OF_OUTPUTS = ("torch.nn.modules.loss", "torch.nn.functional")  # compare outputs with targets
+
+
+def check_model(model: Any) -> None:
+    """Raises TypeError where it is no module; who gives its parameters means the module."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"expected the model itself first, a torch.nn.Module; got {type(model).__name__}")
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Raises TypeError where it is no optimizer."""
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"expected attach(model, optimizer, loss), got {type(optimizer).__name__} for the optimizer")
+
+
+def check_options(options: Mapping[str, Any], taken: Callable[..., Any]) -> None:
+    """Raises TypeError for one that `DCAO(model, loss)` has no use for, with those that it has."""
+    known = [p.name for p in inspect.signature(taken).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    for name in options:
+        if name not in known:
+            raise TypeError(
+                f"expected options of DCAO(model, loss) among form, weight_decay, averaging, policy_params, "
+                f"probe_interval, labels, {', '.join(known)}; got {name}. Trust and policy are not chosen where the "
+                "rate is found: `attach` takes both"
+            )
+
+
+def doubt_factors(groups: list[dict[str, Any]]) -> str | None:
+    """What to say where groups of `DCAO(model, loss)` hold what looks like a learning rate, or a schedule's."""
+    factors = [float(group["lr"]) for group in groups]
+    if max(factors) == 1.0 and not 0.0 < min(factors) < LEAST_FACTOR:
+        return None
+    return (
+        f"DCAO: lr of the groups is {factors}; here it is a factor on the rate that is found, 1 unless set, and slows "
+        "training down, as a schedule over it does: leave both out"
+    )
+
+
+def check_closure(closure: Any) -> None:
+    """Raises TypeError where a batch was given in its place."""
+    if closure is not None and not callable(closure):
+        raise TypeError(f"expected step(batch=…), for torch's step takes a closure first; got {type(closure).__name__}")
 
 
 def check_loss(loss: Any) -> None:

@@ -77,7 +77,7 @@ def dcao(
         policy=PolicyChoice(name="default", params=policy_params or {}),
         scale="path",
         trust="auto",
-        probe_interval=probe_interval or PATH_INTERVAL,
+        probe_interval=PATH_INTERVAL if probe_interval is None else probe_interval,
         labels=labels or {},
     )
     update = functools.partial(averaged_update, averaging=averaging, decay=weight_decay)
@@ -133,7 +133,8 @@ def attach(
     values = of_steered(begin_steered(tx, steering, jnp.zeros(1)), steering=steering).base
     declared: dict[str, Any] = {
         "optimizer": name, "base": values, "policy": choice, "scale": "path" if steering.path else "user",
-        "trust": trust, "probe_interval": probe_interval or (PATH_INTERVAL if follows else 100), "labels": labels or {},
+        "trust": trust, "labels": labels or {},
+        "probe_interval": (PATH_INTERVAL if follows else 100) if probe_interval is None else probe_interval,
     }  # fmt: skip
     bias = 1.0 - values.momentum if steering.adam else 1.0
     steers = Steers(

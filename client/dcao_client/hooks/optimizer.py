@@ -15,6 +15,7 @@ from torch.optim import SGD, Optimizer
 
 from dcao_client.hooks.attachment import Attachment, Loss
 from dcao_client.hooks.forms import FormName
+from dcao_client.hooks.given import check_closure, check_model
 from dcao_client.hooks.path_optimizer import PathOptimizer
 from dcao_client.hooks.schedule_free import AVERAGING
 from dcao_client.hooks.torch_loop import attach
@@ -36,7 +37,8 @@ class DCAO(Optimizer):
             or "adam", for its parameters. Not for sharded (FSDP) matrices.
         weight_decay: λ, decoupled, of the averaged form; λ₀ of the SGD form.
         averaging: b in (0, 1): where between the newest and the average iterate the gradient is taken.
-        options: everything else that `attach` takes: run, project, url, policy_params, probe_interval, overhead, …
+        options: everything else that `attach` takes, but for trust, policy and bounds where the rate is found: run,
+            project, url, policy_params, probe_interval, overhead, …
 
     Raises:
         ValueError, TypeError: an argument is out of range or does not go with the others.
@@ -57,6 +59,8 @@ class DCAO(Optimizer):
     control: Attachment
 
     def __new__(cls, *args: Any, lr: float | None = None, **kwargs: Any) -> DCAO:
+        if args:
+            check_model(args[0])
         kind = cls if cls is not DCAO else (PathDCAO if lr is None else MomentumDCAO)
         return object.__new__(kind)
 
@@ -120,6 +124,7 @@ class PathDCAO(DCAO, PathOptimizer):
 
 def _probe_first(optimizer: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Takes `batch` out of the call. A hook, because torch wraps `step` and an override would be wrapped twice."""
+    check_closure(args[1] if len(args) > 1 else None)
     batch = kwargs.pop("batch", None)
     if batch is not None:
         optimizer.control.step(batch)

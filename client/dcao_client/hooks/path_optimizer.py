@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from dcao_client.hooks.attachment import PATH_INTERVAL, Loss
 from dcao_client.hooks.batch_norm import BATCHES, retake, with_statistics
 from dcao_client.hooks.forms import FormName
-from dcao_client.hooks.given import read_labels
+from dcao_client.hooks.given import check_closure, check_options, doubt_factors, read_labels
 from dcao_client.hooks.muon import hidden_matrices
 from dcao_client.hooks.path_meter import PathMeter
 from dcao_client.hooks.point_watch import watch
@@ -60,6 +60,7 @@ class PathOptimizer(ScheduleFree):
         labels: Mapping[str, str | float] | None = None,
         **options: Any,
     ) -> None:
+        check_options(options, control)
         chosen = [p for p in model.parameters() if p.requires_grad] if params is None else params
         hidden = hidden_matrices(unwrap(model))
         ScheduleFree.__init__(self, chosen, form=form, hidden=hidden, averaging=averaging, weight_decay=weight_decay)
@@ -79,7 +80,7 @@ class PathOptimizer(ScheduleFree):
             policy=PolicyChoice(name="default", params=policy_params or {}),
             scale="path",
             trust="auto",
-            probe_interval=probe_interval or PATH_INTERVAL,
+            probe_interval=PATH_INTERVAL if probe_interval is None else probe_interval,
             labels=read_labels(labels),
         )
         self.control = control(model, self, loss, self, spec, stretch=probe_interval is None, **options)
@@ -92,6 +93,7 @@ class PathOptimizer(ScheduleFree):
             closure: reevaluates the model and returns the loss, with gradients; for those who have one.
             batch: what the gradient was taken on; the curvature is measured on a part of it when it is time to.
         """
+        check_closure(closure)
         if not self.training:
             raise RuntimeError("expected train() before step(): the model holds the average, whose gradient is another")
         value = None
@@ -154,6 +156,8 @@ class PathOptimizer(ScheduleFree):
         assert self._meter is not None  # noqa: S101  (`_see` made it)
         if self._meter.distance == 0.0:  # no curvature said how far the first step may go
             self._meter.start(None, self._metric)
+        if wrong := doubt_factors(self.param_groups):
+            self.say("factors", wrong)
         decision = self._decision
         base = self.base()
         used = base.lr * self._push()

@@ -12,7 +12,7 @@ from dcao_client.hooks.attachment import PATH_INTERVAL, Attachment, Loss
 from dcao_client.hooks.cadence import Cadence
 from dcao_client.hooks.controlled import Controlled
 from dcao_client.hooks.disabled import Disabled
-from dcao_client.hooks.given import check_bounds, check_loss, read_labels
+from dcao_client.hooks.given import check_bounds, check_loss, check_model, check_optimizer, read_labels
 from dcao_client.hooks.param_groups import ParamGroups, optimizer_name
 from dcao_client.hooks.ranks import is_talker
 from dcao_client.hooks.rollback import LastGood
@@ -102,6 +102,8 @@ def attach(
     switches = HookSettings.read()
     if not switches.enabled:
         return Disabled()
+    check_model(model)
+    check_optimizer(optimizer)
     check_bounds(bounds)
     check_loss(loss)  # before an earlier attachment is let go
     _let_go(optimizer)
@@ -118,7 +120,8 @@ def attach(
         scale="path" if trust in ("guard", "auto") and follows else "user",
         guarded=trust == "guard",
     )
-    interval = probe_interval or (PATH_INTERVAL if follows else 100)
+    default = PATH_INTERVAL if follows else 100
+    interval = default if probe_interval is None else probe_interval
     declared: dict[str, Any] = {
         "optimizer": optimizer_name(optimizer),
         "base": groups.user(),
