@@ -13,8 +13,9 @@ import httpx
 import pytest
 
 from dcao_client import Session
+from dcao_client.cli.show import living
 from dcao_experiments.controller_process import free_port
-from tests.client.test_session import SPEC, observations
+from tests.client.test_session import SPEC, history, observations
 from tests.components.controller import Controller
 
 DCAO = Path(sys.executable).with_name("dcao")
@@ -104,6 +105,25 @@ def test_sync_sends_a_journal_once_however_often_it_is_called(controller, tmp_pa
     assert not journal.exists()
     rows = list(csv.DictReader(io.StringIO(dcao("export", "synced", url=controller.url).stdout)))
     assert [float(row["lr"]) for row in rows] == [d.lr for d in decisions]
+
+
+def test_what_a_newer_attempt_took_over_is_said_kept_and_not_drawn(controller, tmp_path):
+    """A training without a controller, under a name that has moved on: nothing is stored, nothing lost."""
+    with Session(SPEC, run="moved-on", journal_dir=tmp_path) as session:
+        for o in observations(3):
+            session.decide(o)
+    journal = next(tmp_path.rglob("moved-on.jsonl"))
+    for attempt, steps in ((1, 5), (2, 2)):
+        with Session(SPEC, run="moved-on", url=controller.url, journal_dir=tmp_path / str(attempt), deadline=10) as one:
+            for o in observations(steps):
+                one.decide(o)
+    sent = dcao("sync", str(journal), url=controller.url)
+    assert (sent.returncode, journal.exists()) == (1, True)
+    assert "3 fenced off" in sent.stdout
+    assert "3 are of an attempt that a newer one has taken over" in " ".join(sent.stderr.split())
+    records = history(controller.url, "moved-on")
+    assert len(records) == 7
+    assert [r.attempt for r in living(records)] == [2, 2]
 
 
 def test_policies_lists_the_laws_and_their_parameters():

@@ -68,9 +68,19 @@ def _heading(run: Run) -> str:
     )
 
 
+def living(records: Iterable[Record]) -> list[Record]:
+    """Without what a later attempt, which went back, has decided anew: the lineage that the page draws too."""
+    kept: list[Record] = []
+    for record in records:
+        while kept and kept[-1].step >= record.step:
+            kept.pop()
+        kept.append(record)
+    return kept
+
+
 def _series(records: Iterable[Record]) -> dict[str, Series]:
     rho, lr, edge = Series(), Series(), Series()
-    for record in records:
+    for record in living(records):
         step = float(record.step)
         lr.append((step, record.decision.lr))
         if record.observation.rho is not None:

@@ -50,7 +50,12 @@ def sync(
         )
     for line in damaged[:MOST_SAID]:
         console().print(f"{line}; it was passed over and the journal is kept", markup=False)
-    if not keep and not sending.fenced and not damaged:
+    if sending.fenced:
+        raise CommandError(
+            f"{sending.fenced} are of an attempt that a newer one has taken over, whose history stands; {journal} is "
+            "kept. Delete it if that is right; give a new training a new name"
+        )
+    if not keep and not damaged:
         journal.unlink()
 
 
