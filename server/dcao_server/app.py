@@ -30,7 +30,7 @@ from dcao_server.runs.service import RunService
 from dcao_server.runs.status import status_of
 from dcao_server.settings import Settings
 from dcao_server.store import create_store
-from dcao_server.store.contract import HistoryStore, StoredRun
+from dcao_server.store.contract import HistoryStore, StoredRun, StoreUnavailableError
 
 
 def create_app(settings: Settings | None = None, *, store: HistoryStore | None = None) -> FastAPI:
@@ -96,11 +96,17 @@ def _run_metrics(settings: Settings, store: HistoryStore, metrics: Metrics) -> R
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """The store is looked at once at the start: what is wrong with it is in the log before the first request."""
     store: HistoryStore = app.state.context.store
-    look: asyncio.Task[bool] | None = None
+    look: asyncio.Task[None] | None = None
     try:
         await store.open()
-        look = asyncio.create_task(app.state.context.readiness.reachable(), name="first look at the store")
+        look = asyncio.create_task(_look_at(store), name="first look at the store")
         yield
     finally:
         await end(look)
         await store.close()
+
+
+async def _look_at(store: HistoryStore) -> None:
+    """The store itself says what is wrong. Not through `Readiness`, which would answer from this for a second."""
+    with contextlib.suppress(StoreUnavailableError):
+        await store.ping()
