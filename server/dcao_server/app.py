@@ -1,6 +1,5 @@
 """The application: the one place that knows every part."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from importlib.metadata import version
@@ -14,7 +13,6 @@ from dcao_server.decisions import endpoints as decisions
 from dcao_server.decisions.backfill import BackfillService
 from dcao_server.decisions.hot_route import ShortcutApp
 from dcao_server.decisions.service import DecisionService
-from dcao_server.ending import end
 from dcao_server.history import endpoints as history
 from dcao_server.history.service import HistoryService
 from dcao_server.metrics import Metrics
@@ -30,7 +28,7 @@ from dcao_server.runs.service import RunService
 from dcao_server.runs.status import status_of
 from dcao_server.settings import Settings
 from dcao_server.store import create_store
-from dcao_server.store.contract import HistoryStore, StoredRun, StoreUnavailableError
+from dcao_server.store.contract import HistoryStore, StoredRun
 
 
 def create_app(settings: Settings | None = None, *, store: HistoryStore | None = None) -> FastAPI:
@@ -94,19 +92,9 @@ def _run_metrics(settings: Settings, store: HistoryStore, metrics: Metrics) -> R
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """The store is looked at once at the start: what is wrong with it is in the log before the first request."""
     store: HistoryStore = app.state.context.store
-    look: asyncio.Task[None] | None = None
     try:
         await store.open()
-        look = asyncio.create_task(_look_at(store), name="first look at the store")
         yield
     finally:
-        await end(look)
         await store.close()
-
-
-async def _look_at(store: HistoryStore) -> None:
-    """The store itself says what is wrong. Not through `Readiness`, which would answer from this for a second."""
-    with contextlib.suppress(StoreUnavailableError):
-        await store.ping()

@@ -473,8 +473,9 @@ def test_a_pooled_connection_that_was_closed_is_no_answer(tmp_path: Path) -> Non
 def test_what_would_lose_history_in_silence_is_said_at_the_start(tmp_path: Path) -> None:
     async def start(settings: Settings) -> list[Any]:
         with capture_logs() as logs:
-            async with serving(settings):
-                await asyncio.sleep(0.5)
+            async with serving(settings) as (_, client):
+                await client.get("/readyz")
+                await asyncio.sleep(0.2)
         return [line["reason"] for line in logs if line["event"] == "the store may lose history"]
 
     with server(tmp_path, "--appendonly", "no", "--maxmemory-policy", "allkeys-lru") as (_, settings):
@@ -483,18 +484,6 @@ def test_what_would_lose_history_in_silence_is_said_at_the_start(tmp_path: Path)
     assert "noeviction" in reasons[0]
     assert "appendonly yes" in reasons[1]
     assert losses({"maxmemory_policy": "noeviction", "aof_enabled": 1}) == []
-
-
-@pytest.mark.parametrize("what", ["auth", "auth-unset", "unavailable"])
-def test_a_store_in_trouble_is_in_the_log_before_the_first_request(what: str, tmp_path: Path) -> None:
-    async def start(settings: Settings) -> list[Any]:
-        with capture_logs() as logs:
-            async with serving(settings):
-                await asyncio.sleep(1.0)
-        return [line["kind"] for line in logs if line["event"] == "the store cannot be used"]
-
-    with SITUATIONS[what](tmp_path) as settings:
-        assert asyncio.run(start(settings)) == [KINDS.get(what, what)]
 
 
 def test_a_file_of_a_newer_controller_is_not_touched(tmp_path: Path) -> None:
