@@ -1,5 +1,6 @@
 """`GET /metrics` and `GET /metrics/runs`, in the text format that the scraper asks for."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from fastapi import APIRouter, Request, Response
@@ -22,13 +23,18 @@ def render(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
 
 
 def metrics_router(metrics: Metrics, runs: RunMetrics) -> APIRouter:
-    """The routes of one replica's own metrics (some hundred samples, rendered at once) and of the live runs'."""
+    """The routes of one replica's own metrics and of the live runs'.
+
+    A replica's own are rendered in a thread: clients decide how many series there are (every route with every status
+    that it can answer), and thousands of samples would keep the event loop for 60 ms.
+    """
     router = APIRouter(tags=["metrics"])
 
     @router.head(paths.METRICS, include_in_schema=False)
     @router.get(paths.METRICS, response_class=Response, summary="Service metrics of this replica, for Prometheus")
     async def service_metrics(request: Request) -> Response:
-        body, content_type = render(metrics.registry, request.headers.get("accept", ""))
+        accept = request.headers.get("accept", "")
+        body, content_type = await asyncio.to_thread(render, metrics.registry, accept)
         return Response(body, headers={"content-type": content_type})
 
     @router.head(paths.RUN_METRICS, include_in_schema=False)
