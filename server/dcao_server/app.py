@@ -1,5 +1,6 @@
 """The application: the one place that knows every part."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from importlib.metadata import version
@@ -13,6 +14,7 @@ from dcao_server.decisions import endpoints as decisions
 from dcao_server.decisions.backfill import BackfillService
 from dcao_server.decisions.hot_route import ShortcutApp
 from dcao_server.decisions.service import DecisionService
+from dcao_server.ending import end
 from dcao_server.history import endpoints as history
 from dcao_server.history.service import HistoryService
 from dcao_server.metrics import Metrics
@@ -28,7 +30,7 @@ from dcao_server.runs.service import RunService
 from dcao_server.runs.status import status_of
 from dcao_server.settings import Settings
 from dcao_server.store import create_store
-from dcao_server.store.contract import HistoryStore, StoredRun
+from dcao_server.store.contract import HistoryStore, StoredRun, StoreUnavailableError
 
 
 def create_app(settings: Settings | None = None, *, store: HistoryStore | None = None) -> FastAPI:
@@ -92,9 +94,21 @@ def _run_metrics(settings: Settings, store: HistoryStore, metrics: Metrics) -> R
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    store: HistoryStore = app.state.context.store
+    context: Context = app.state.context
+    look: asyncio.Task[None] | None = None
     try:
-        await store.open()
+        await context.store.open()
+        look = asyncio.create_task(_look_at(context.store, context.metrics), name="first look at the store")
         yield
     finally:
-        await store.close()
+        await end(look)
+        await context.store.close()
+
+
+async def _look_at(store: HistoryStore, metrics: Metrics) -> None:
+    """What is wrong with the store is in the log before the first request: `store_call` says it.
+
+    Beside the start, which waits for nothing; and not through `Readiness`, which would answer from this for a second.
+    """
+    with contextlib.suppress(StoreUnavailableError), metrics.store_call("ping"):
+        await store.ping()

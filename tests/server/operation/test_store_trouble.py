@@ -486,6 +486,58 @@ def test_what_would_lose_history_in_silence_is_said_at_the_start(tmp_path: Path)
     assert losses({"maxmemory_policy": "noeviction", "aof_enabled": 1}) == []
 
 
+async def trouble_in(logs: Any) -> list[Any]:
+    """What the log says of the store, as soon as it says something."""
+    for _ in range(1000):
+        if said := [line for line in logs if line["event"] == "the store cannot be used"]:
+            return said
+        await asyncio.sleep(0.01)
+    raise AssertionError("nothing was said of the store in 10 s")
+
+
+@pytest.mark.parametrize("what", ["auth", "auth-unset", "unavailable", "permission-file"])
+def test_a_store_in_trouble_is_in_the_log_before_the_first_request(what: str, tmp_path: Path) -> None:
+    async def start(settings: Settings) -> list[Any]:
+        with capture_logs() as logs:
+            async with serving(settings):
+                return await trouble_in(logs)
+
+    kind = next(k for k in TroubleKind if k.label == KINDS.get(what, what))
+    with SITUATIONS[what](tmp_path) as settings:
+        (said,) = asyncio.run(start(settings))
+    assert (said["kind"], said["fix"]) == (kind.label, kind.fix)
+    assert "wrong-password" not in str(said)
+
+
+def test_a_store_that_does_not_answer_delays_no_start_and_no_end(tmp_path: Path) -> None:
+    async def start(settings: Settings) -> tuple[float, float]:
+        began = time.monotonic()
+        async with serving(settings):
+            started = time.monotonic()
+        return started - began, time.monotonic() - started
+
+    with SITUATIONS["timeout"](tmp_path) as settings:
+        starting, ending = asyncio.run(start(settings.model_copy(update={"redis_timeout_seconds": 60.0})))
+    assert starting < 2
+    assert ending < 10
+
+
+def test_the_first_look_is_not_what_readiness_answers_from(tmp_path: Path) -> None:
+    """A password that is corrected in the first second counts at once."""
+
+    async def ask(running: RedisServer, settings: Settings) -> None:
+        with capture_logs() as logs, running.client() as other:
+            other.config_set("requirepass", "right")
+            other.execute_command("AUTH", "right")
+            async with serving(settings) as (_, client):
+                await trouble_in(logs)
+                other.config_set("requirepass", "")
+                assert (await client.get("/readyz")).status_code == 200
+
+    with server(tmp_path) as (running, settings):
+        asyncio.run(asyncio.wait_for(ask(running, settings), 20))
+
+
 def test_a_file_of_a_newer_controller_is_not_touched(tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(tmp_path / SQLITE_FILE)) as database:
         database.execute("PRAGMA user_version = 2")
