@@ -94,7 +94,7 @@ def test_momentum_enters_with_its_bias_correction(loss: Any, hessian: Callable[.
     assert spectrum.rho == pytest.approx(np.linalg.eigvalsh(s[:, None] * dense * s[None])[-1], rel=1e-6)
 
 
-def test_groups_with_another_rate_or_momentum_are_brought_to_the_first_ones(
+def test_groups_with_another_rate_or_momentum_are_brought_to_the_one_with_the_largest_rate(
     loss: Any, hessian: Callable[..., np.ndarray]
 ) -> None:
     def make(m: nn.Module) -> torch.optim.Optimizer:
@@ -112,7 +112,7 @@ def test_groups_with_another_rate_or_momentum_are_brought_to_the_first_ones(
         group = optimizer.param_groups[index // 2]
         b1, b2 = group["betas"]
         second = b2 * optimizer.state[p]["exp_avg_sq"] + (1 - b2) * g * g
-        ratio = (group["lr"] / 1e-3) * ((1.9 / 0.1) / ((1 + b1) / (1 - b1)))
+        ratio = (group["lr"] / 3e-3) * ((1.5 / 0.5) / ((1 + b1) / (1 - b1)))
         parts.append((((1 - b1**6) * ((second / (1 - b2**6)).sqrt() + 1e-8)) / ratio).reshape(-1))
     s = torch.cat(parts).rsqrt().numpy()
     spectrum = Probe(model, loss, optimizer=optimizer, settings=EXACT).measure(_batch())
@@ -203,6 +203,21 @@ def test_the_rates_of_groups_are_compared_where_an_optimizer_says_its_own(loss: 
     adam = Probe(model, loss, optimizer=torch.optim.Adam(groups, lr=1e-3), settings=EXACT).measure(_batch())
     own = Probe(model, loss, optimizer=_OwnAdam(groups, lr=1e-3), settings=EXACT).measure(_batch())
     assert own.rho == pytest.approx(adam.rho, rel=1e-6)
+
+
+@pytest.mark.parametrize("rates", [(1e-4, 1e-3), (1e-3, 1e-4), (0.0, 1e-3)])
+def test_a_rate_that_decays_over_layers_does_not_change_what_the_largest_is_compared_with(
+    loss: Any, rates: tuple[float, float]
+) -> None:
+    """Fine-tuning lists its slowest layers first: ρ was referred to their rate, and the largest compared with it."""
+    model = _net()
+    groups = [{"params": m.parameters(), "lr": lr} for m, lr in zip((model[0], model[2]), rates, strict=True)]
+    found = Probe(model, loss, optimizer=torch.optim.AdamW(groups, lr=1e-3), settings=EXACT).measure(_batch())
+    turned = Probe(model, loss, optimizer=torch.optim.AdamW(groups[::-1], lr=1e-3), settings=EXACT).measure(_batch())
+    uniform = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    whole = Probe(model, loss, optimizer=uniform, settings=EXACT).measure(_batch())
+    assert found.rho == pytest.approx(turned.rho, rel=1e-6), "the order of the groups says nothing"
+    assert found.rho <= whole.rho * (1 + 1e-6), "slower layers do not make the edge nearer"
 
 
 def test_an_optimizer_with_the_method_may_say_that_it_does_not_precondition(loss: Any) -> None:

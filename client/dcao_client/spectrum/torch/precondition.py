@@ -162,15 +162,15 @@ def scaling(
 ) -> Tensor:
     """s = P^-½ as a flat vector; zero where a parameter belongs to no group (it does not move).
 
-    Groups with other learning rates or β₁ than the first are rescaled by their ratio η_g·c₀/(η₀·c_g) with
-    c = (1 + β₁)/(1 − β₁), so that one number compared with the first group's threshold answers for all (the
-    "effective sharpness" of Cohen et al. 2024, arXiv:2410.24206, up to the constant).
+    Groups with other learning rates or β₁ than the one with the largest rate (whose rate and β₁ an observation names)
+    are rescaled by their ratio η_g·c₀/(η₀·c_g) with c = (1 + β₁)/(1 − β₁), so that one number compared with its
+    threshold answers for all (the "effective sharpness" of Cohen et al. 2024, arXiv:2410.24206, up to the constant).
     """
     how = rule(optimizer)
     if how is None:
         raise ValueError(f"expected an optimizer with a diagonal second moment; got {type(optimizer).__name__}")
     groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
-    base, own = optimizer.param_groups[0], _says_its_own(optimizer)
+    base, own = max(optimizer.param_groups, key=_rate), _says_its_own(optimizer)
     pieces = []
     for parameter, g in zip(parameters, layout.unflatten(gradient), strict=True):
         group = groups.get(id(parameter))
@@ -183,6 +183,12 @@ def scaling(
             raise ValueError("expected an optimizer that minimises; got maximize=True")
         pieces.append((_relative_rate(group, base, own=own) / denominator).sqrt())
     return layout.flatten(pieces)
+
+
+def _rate(group: Group) -> float:
+    """A group's rate; 0 where an optimizer of its own kind has none."""
+    given = group.get("lr")
+    return _number(given) if isinstance(given, int | float | Tensor) else 0.0
 
 
 def _relative_rate(group: Group, base: Group, *, own: bool) -> float:
