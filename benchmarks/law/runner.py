@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import platform
 import subprocess
+import threading
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -134,6 +135,19 @@ def _train_quietly(run: Run) -> dict[str, Any]:
         return {**asdict(run), "key": run.key(), "error": f"{type(error).__name__}: {error}"[:300]}
 
 
+def end_with_parent() -> None:
+    """Ends this process when the one that started it ends, however that happened: nobody is left to record for."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()  # a pipe that the system closes, also for one that was killed
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def run_all(runs: Iterable[Run], out: Path, jobs: int, until: float = math.inf) -> None:
     """Trains what the file does not hold yet, one line a run. A peer that is not installed is named and left out."""
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -149,7 +163,7 @@ def run_all(runs: Iterable[Run], out: Path, jobs: int, until: float = math.inf) 
     os.environ["OMP_NUM_THREADS"] = "1"
     started = time.time()
     _end_line(out)
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool, out.open("a") as file:
+    with multiprocessing.get_context("spawn").Pool(jobs, end_with_parent) as pool, out.open("a") as file:
         for n, record in enumerate(pool.imap_unordered(_train_quietly, todo), 1):
             file.write(json.dumps(record) + "\n")
             file.flush()

@@ -1,7 +1,12 @@
 """The grid that judges the law: it goes on where it stopped, and its table says no more than the records do."""
 
 import json
+import os
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +16,7 @@ from benchmarks.law.methods import METHODS
 from benchmarks.law.minilm import WordPieces, safetensors
 from benchmarks.law.runner import Run, read, run_all, train
 from benchmarks.law.workloads import WORKLOADS
+from benchmarks.processes import cpu_seconds
 
 TINY = {"batch": 8, "steps": 2}
 
@@ -44,6 +50,39 @@ def test_a_grid_goes_on_where_it_was_killed(tmp_path, monkeypatch, capsys):
     assert ours["cpu_share"] > 0
     assert {"commit", "torch", "python", "matvec"} <= set(ours)
     assert "resnet" in table.final_table(read(out))
+
+
+PARENT = """
+import sys
+from pathlib import Path
+from benchmarks.law.runner import Run, run_all
+if __name__ == "__main__":
+    run_all([Run("resnet", "adamw", 0, rate=0.001, batch=8, steps=10_000)], Path(sys.argv[1]), jobs=2)
+"""
+
+
+def children(process):
+    """The ids of those that a process started, from Linux' own list."""
+    return [int(pid) for task in Path(f"/proc/{process}/task").glob("*/children") for pid in task.read_text().split()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the list of a process's children is Linux'")
+def test_nobody_trains_on_when_the_grid_was_killed(tmp_path):
+    """SIGKILL, which no handler sees: what was started ends within seconds, in the middle of a run."""
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with subprocess.Popen([sys.executable, script, tmp_path / "final.jsonl"], env=environment) as parent:
+        while len(started := children(parent.pid)) < 3:  # two workers and the tracker of what processes share
+            assert parent.poll() is None
+            time.sleep(0.1)
+        while not any(cpu_seconds(pid) > 5 for pid in started):  # imports take two
+            time.sleep(0.1)
+        parent.kill()
+    deadline = time.monotonic() + 20
+    while (alive := [pid for pid in started if Path(f"/proc/{pid}/cmdline").exists()]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not alive
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
