@@ -10,6 +10,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 from dcao_client.hooks.cadence import Cadence
 from dcao_client.hooks.controlled import Controlled
 from dcao_client.hooks.curves import Curves, curves
+from dcao_client.hooks.dear_probes import SHARPNESS_SHARE, DearProbes
 from dcao_client.hooks.go_back import go_back
 from dcao_client.hooks.observe import to_observation
 from dcao_client.hooks.quiet import never_raises
@@ -26,9 +27,6 @@ from dcao_proto import Decision, Hyperparameters
 log = logging.getLogger("dcao")
 
 Loss = Callable[[Any, Any], Any]  # (model, batch) to the mean loss, a scalar
-
-SHARPNESS_SHARE = 0.25  # the full batch moves no result of a law that needs the sharpness only (docs/policies.md)
-PATH_INTERVAL = 32  # with a quarter of the batch and three products a probe is about one gradient: 3 %
 
 
 @runtime_checkable
@@ -55,8 +53,12 @@ class Probes(Protocol):
         """How many the batch holds."""
         ...
 
-    def measured_examples(self, examples: int, share: float) -> int | None:
-        """How many of them to measure where a share is enough; None: all, whatever comes."""
+    def measured_examples(self, examples: int, share: float, *, roughly: bool = False) -> int | None:
+        """How many of them to measure where a share is enough; None: all, whatever comes.
+
+        Args:
+            roughly: λ₁ to a factor of 1.5 will do.
+        """
         ...
 
     def state_dict(self) -> dict[str, Any]: ...
@@ -100,6 +102,7 @@ class Attachment(RunContext):
         self._rollback = rollback
         self._probe_data = probe_data
         self._cadence = cadence
+        self._dear = DearProbes()
         self._curves = Curves()
         self.once = Once()
         self.strict = probe.settings.strict or (session is not None and session.strict)
@@ -172,7 +175,7 @@ class Attachment(RunContext):
         self.decision = from_talker(self._decide(self.spectrum) if self.session is not None else None)
         assert self.decision is not None  # noqa: S101  (rank 0 decides)
         self._controlled.set(self.decision)
-        self._cadence.probed(step, self.spectrum.seconds, action, self._next_in(step, self.decision))
+        self._cadence.probed(step, self.spectrum.seconds, action, self._next_in(step, spectrum))
         self._keep_or_go_back(step, self.decision)
         self._curves.write(curves(spectrum, self.decision), step)
         return self.decision
@@ -201,17 +204,23 @@ class Attachment(RunContext):
         if self._rollback is not None and decision.action != "continue":
             self.went_back = go_back(self._rollback)
             if self.went_back:
-                self._cadence.measure_at(self.steps)
+                # A session that did not go back answers a step that it has decided with what it decided then, before
+                # the divergence: until the first that is new, the answer with half the push holds.
+                due = step + 1 if isinstance(self._rollback, Keeps) else self.steps
+                self._cadence.measure_at(due, self.steps)
         elif isinstance(self._rollback, Keeps) and decision.regime not in ("held", "pending"):
             self._rollback.healthy(step)
 
-    def _next_in(self, step: int, decision: Decision) -> int:
-        """As decided; longer in proportion where a small batch is measured whole and nobody set the interval."""
-        wanted = self.probe.settings.probe_batch
-        if not self._stretch or step < PATH_INTERVAL or not self._examples:
-            return decision.next_probe_in
-        share = min(wanted or self._examples, self._examples) / self._examples
-        return int(decision.next_probe_in * max(share / SHARPNESS_SHARE, 1.0))
+    def _next_in(self, step: int, spectrum: Spectrum) -> int:
+        """As decided; later where a probe is dear and nobody set the interval. Rank 0's answer: batches may differ."""
+        assert self.decision is not None  # noqa: S101  (the caller made it)
+        wait = self.decision.next_probe_in
+        if not self._stretch:
+            return wait
+        if self._examples:
+            share = min(self.probe.settings.probe_batch or self._examples, self._examples) / self._examples
+            wait = self._dear.next_in(step, wait, matvecs=spectrum.matvecs, share=share)
+        return from_talker(wait)
 
     def _decide(self, spectrum: Spectrum) -> Decision:
         assert self.session is not None  # noqa: S101  (rank 0 has one)
@@ -246,7 +255,7 @@ class Attachment(RunContext):
         if settings.probe_batch is not None or not self._part_is_ours:
             return
         share = (1.0 if budget is None else budget.share()) if self._with_gap else SHARPNESS_SHARE
-        wanted = self.probe.measured_examples(examples, share)
+        wanted = self.probe.measured_examples(examples, share, roughly=not self._with_gap)
         if wanted is not None:
             self.probe.settings = replace(settings, probe_batch=wanted)
 
@@ -257,6 +266,7 @@ class Attachment(RunContext):
             "cadence": self._cadence.state_dict(),
             "probe_batch": self.probe.settings.probe_batch,
             "examples": self._examples,
+            "gradients": self._dear.gradients,
             "decision": None if self.decision is None else self.decision.wire(),
             "probe": self.probe.state_dict(),
             "session": None if self.session is None else self.session.state_dict(),
@@ -274,7 +284,7 @@ class Attachment(RunContext):
             log.warning("DCAO: the checkpoint is of a run with DCAO_ENABLED=0; curvature and decisions start afresh")
             return
         self._cadence.load_state_dict(state["cadence"], self.steps)
-        self._examples = state["examples"]
+        self._examples, self._dear.gradients = state["examples"], float(state["gradients"])
         self.probe.settings = replace(self.probe.settings, probe_batch=state["probe_batch"])
         self.probe.load_state_dict(state["probe"])
         self.decision = None if state["decision"] is None else Decision.model_validate(state["decision"])

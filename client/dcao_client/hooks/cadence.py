@@ -59,9 +59,9 @@ class Cadence:
             next_in = max(next_in, plan.next_in)
         self._next = step + next_in
 
-    def measure_at(self, step: int) -> None:
-        """The run stands at this step now, earlier than it was: measures there again."""
-        self._next = self._counted = step
+    def measure_at(self, due: int, step: int) -> None:
+        """The run stands at this step now, earlier than it was; the next probe is due at another, or there."""
+        self._next, self._counted = due, step
 
     def _count(self, budget: Budget, step: int) -> None:
         now = time.perf_counter()

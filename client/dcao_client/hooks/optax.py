@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dcao_client.hooks.attachment import PATH_INTERVAL
+from dcao_client.hooks.dear_probes import PATH_INTERVAL
 from dcao_client.hooks.jax_control import Steers, attachment
 from dcao_client.hooks.jax_optimizer import Averaging, Optimizer
 from dcao_client.hooks.jax_path import AVERAGING, Said, averaged_update, begin_averaged

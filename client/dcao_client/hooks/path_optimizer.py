@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from dcao_client.hooks.attachment import PATH_INTERVAL, Loss
+from dcao_client.hooks.attachment import Loss
 from dcao_client.hooks.batch_norm import BATCHES, retake, with_statistics
+from dcao_client.hooks.dear_probes import PATH_INTERVAL
 from dcao_client.hooks.forms import FormName
 from dcao_client.hooks.given import check_closure, check_options, doubt_factors, read_labels
 from dcao_client.hooks.muon import hidden_matrices

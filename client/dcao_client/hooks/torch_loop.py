@@ -8,9 +8,10 @@ from typing import Any
 from torch import nn
 from torch.optim import LBFGS, Optimizer
 
-from dcao_client.hooks.attachment import PATH_INTERVAL, Attachment, Loss
+from dcao_client.hooks.attachment import Attachment, Loss
 from dcao_client.hooks.cadence import Cadence
 from dcao_client.hooks.controlled import Controlled
+from dcao_client.hooks.dear_probes import PATH_INTERVAL
 from dcao_client.hooks.disabled import Disabled
 from dcao_client.hooks.given import check_bounds, check_loss, check_model, check_optimizer, read_labels
 from dcao_client.hooks.param_groups import ParamGroups, optimizer_name
@@ -70,7 +71,7 @@ def attach(
         bounds: how far the values may be moved from their base; from `trust` if absent.
         probe_interval: T_c, optimizer steps from one probe to the next, or more if the budget says so. Absent: 32 for
             laws that need the sharpness only (the first probes come at steps 0, 1, 2, 4, 8, 16), and more where a probe
-            is more than a quarter of the batch; else 100.
+            is more than a quarter of the batch (0, 1, 4, 16, then as 5 % of the gradients pay for it); else 100.
         overhead: largest share of wall-clock time that probes may take. It may stretch the interval, and chooses the
             part of a batch that is measured. None keeps interval and batch whatever they cost: which steps are probed
             then does not depend on a clock, and a run repeats bit for bit.

@@ -7,6 +7,9 @@ from typing import Any
 
 # Fewest examples of a batch that are measured where the product chooses: λ₁ of fewer is another number (Jensen).
 LEAST_EXAMPLES = 8
+# Where a layer takes statistics over them and λ₁ is wanted roughly: half of the batch, and no fewer than this
+# (docs/decisions/0100-half-a-batch-norm-batch-for-the-ceiling.md).
+LEAST_COUPLED = 32
 
 
 class MicroBatches(list[Any]):
@@ -38,10 +41,15 @@ def first_line(error: BaseException) -> str:
     return next((line.strip() for line in text.splitlines() if line.strip()), "")
 
 
-def part_of(examples: int, share: float, *, coupled: bool, least: int = LEAST_EXAMPLES) -> int | None:
+def part_of(
+    examples: int, share: float, *, coupled: bool, roughly: bool = False, least: int = LEAST_EXAMPLES
+) -> int | None:
     """How many of a batch's examples to measure: ``share`` of them, no fewer than ``least``; None: all, whatever comes.
 
     All where a layer of the model couples examples: part of such a batch is another function (batch norm under the
-    statistics of two examples), or none (of one). Also of an empty batch, which decides nothing.
+    statistics of two examples), or none (of one); half of at least 64 where λ₁ is wanted `roughly`, for a ceiling. Also
+    all of an empty batch, which decides nothing.
     """
-    return None if examples < 1 or share >= 1.0 or coupled else min(examples, max(int(examples * share), least))
+    if coupled:
+        share, least = max(share, 0.5) if roughly and examples >= 2 * LEAST_COUPLED else 1.0, LEAST_COUPLED
+    return None if examples < 1 or share >= 1.0 else min(examples, max(int(examples * share), least))

@@ -42,6 +42,14 @@ def test_a_share_has_a_floor_in_examples(examples: int, wanted: int | None) -> N
     assert measured_examples(_normed(), examples, 0.25) is None
 
 
+@pytest.mark.parametrize(("examples", "wanted"), [(4, None), (63, None), (64, 32), (65, 32), (128, 64), (0, None)])
+def test_half_of_what_a_layer_couples_is_enough_for_a_rough_sharpness(examples: int, wanted: int | None) -> None:
+    assert measured_examples(_normed(), examples, 0.25, roughly=True) == wanted
+    assert measured_examples(_normed().eval(), examples, 0.25, roughly=True) == (
+        max(8, examples // 4) if examples >= 8 else (examples or None)
+    )
+
+
 def test_layers_that_couple_examples() -> None:
     model = _normed()
     assert couples_examples(model)

@@ -84,7 +84,7 @@ class Probe:
         """How many the batch holds, or several together."""
         return sum((self.settings.examples or count_examples)(one) for one in parts(batch))
 
-    def measured_examples(self, examples: int, share: float) -> int | None:
+    def measured_examples(self, examples: int, share: float, *, roughly: bool = False) -> int | None:
         """How many of them to measure where ``share`` is enough."""
         return part_of(examples, share, coupled=False)
 

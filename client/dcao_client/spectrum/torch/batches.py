@@ -51,9 +51,9 @@ def with_examples(batch: Any, count: Callable[[Any], int], limit: int | None) ->
     return [one if limit is None else take(one, limit, n) for one, n in counted if n > 0]
 
 
-def measured_examples(model: nn.Module, examples: int, share: float) -> int | None:
+def measured_examples(model: nn.Module, examples: int, share: float, *, roughly: bool = False) -> int | None:
     """How many of a batch's examples to measure where a ``share`` of them is enough; None: all, whatever comes."""
-    return part_of(examples, share, coupled=couples_examples(model))
+    return part_of(examples, share, coupled=couples_examples(model), roughly=roughly)
 
 
 def couples_examples(model: nn.Module) -> bool:

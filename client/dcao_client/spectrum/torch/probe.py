@@ -103,9 +103,9 @@ class Probe:
         """How many the batch holds, or several together."""
         return sum((self.settings.examples or count_examples)(one) for one in parts(batch))
 
-    def measured_examples(self, examples: int, share: float) -> int | None:
-        """How many of them to measure where ``share`` is enough; None: all."""
-        return measured_examples(self.model, examples, share)
+    def measured_examples(self, examples: int, share: float, *, roughly: bool = False) -> int | None:
+        """How many of them to measure where ``share`` is enough, or λ₁ to a factor of 1.5; None: all."""
+        return measured_examples(self.model, examples, share, roughly=roughly)
 
     def measure(self, batch: Any, *, direction: Sequence[Tensor] | None = None, groups: bool = False) -> Spectrum:
         """Measure on one batch, or on several together (``MicroBatches``; a plain list is one batch).
