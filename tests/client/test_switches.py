@@ -55,7 +55,7 @@ def test_turned_on_the_same_run_is_another(tmp_path, monkeypatch):
     """What the test above would not see if `attach` did nothing anyway."""
     monkeypatch.setenv("DCAO_ENABLED", "1")
     model, _, dcao = trained(tmp_path, enabled=True)
-    assert dcao.session.stats.decisions > 5
+    assert dcao.session.stats.decisions == 4  # at 0, 1, 4 and 16: it has batch norm
     assert not same(weights(trained(tmp_path, enabled=False)[0]), weights(model))
     dcao.finish()
 
