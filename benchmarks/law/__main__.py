@@ -1,8 +1,8 @@
 """`python -m benchmarks.law run SUITE` trains, `python -m benchmarks.law table SUITE` prints what was found.
 
 Suites: final (ours, cosines over five rates, peers, ablations), muon (the Muon form beside torch's Muon), trust (base
-rates off by up to 64 times), extremes (batches, lengths, averaging, wrong labels), momenta. Each resumes where its file
-ends; run it in the background. Peers:
+rates off by up to 64 times), extremes (batches, lengths, averaging, wrong labels), momenta, finetune (a pretrained
+network, short and long). Each resumes where its file ends; run it in the background. Peers:
 `pip install --no-deps schedulefree prodigyopt prodigy-plus-schedule-free dog-optimizer`.
 """
 
@@ -27,7 +27,7 @@ app = typer.Typer(help=__doc__, no_args_is_help=True)
 OUT = Path("out/law")
 TABLES = {
     "final": table.final_table, "muon": table.final_table, "trust": table.rate_table,
-    "extremes": table.plain_table, "momenta": table.plain_table,
+    "extremes": table.plain_table, "momenta": table.plain_table, "finetune": table.plain_table,
 }  # fmt: skip
 
 
@@ -44,6 +44,8 @@ def chosen(suite: str, workloads: Sequence[str], seeds: Sequence[int]) -> list[R
         return list(suites.final(workloads, seeds))
     if suite in ("muon", "trust"):
         return list(getattr(suites, suite)(workloads, seeds))
+    if suite == "finetune":
+        return list(suites.finetune(seeds))
     runs = suites.extremes(seeds) if suite == "extremes" else suites.momenta(seeds)
     return [run for run in runs if run.workload in workloads]
 

@@ -78,6 +78,15 @@ def extremes(seeds: Sequence[int]) -> Iterator[Run]:
                 yield Run(name, "adamw", seed, rate=WORKLOADS[name].adamw * factor, noise=0.4)
 
 
+def finetune(seeds: Sequence[int]) -> Iterator[Run]:
+    """A pretrained MiniLM for 60, 240 and 960 steps: how long a run must be for the rate to have risen."""
+    for seed in seeds:
+        for steps in (60, 240, 960):
+            yield Run("minilm", "dcao", seed, steps=steps)
+            for factor in FACTORS:
+                yield Run("minilm", "adamw", seed, rate=WORKLOADS["minilm"].adamw * factor, steps=steps)
+
+
 def momenta(seeds: Sequence[int]) -> Iterator[Run]:
     """`auto` over batches 16 … 1024 and momentum 0 … 0.98, beside a tuned cosine."""
     for seed in seeds:
