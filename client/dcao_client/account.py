@@ -2,10 +2,12 @@
 
 import logging
 from dataclasses import dataclass
+from itertools import islice
 
 from dcao_client.backlog import Backlog
 from dcao_client.journal import Journal
 from dcao_client.once import Once
+from dcao_client.settings import ClientSettings
 from dcao_proto import Decision, Observation, RunSpec
 
 STALLED = 2.0**-20  # of the rate that the user, or the way come, asks for; training goes nowhere below
@@ -22,11 +24,35 @@ class SessionStats:
     longest_wait: float = 0.0  # s
 
 
-def say_what_is_left(once: Once, backlog: Backlog, journal: Journal, apart: Journal) -> None:
-    """Where the decisions are that the controller does not have."""
+def say_where_it_lies(once: Once, settings: ClientSettings, journal: Journal, *, resumed: bool) -> None:
+    """Without a controller the journal is the history. Who has no other yet is told aloud, and so is who takes a name
+    again; where journals lie already, the folder is known."""
+    path = journal.path
+    known = path is not None and any(other != path for other in islice(settings.journal_dir.glob("*/*.jsonl"), 2))
+    once.always(
+        logging.INFO if known else logging.WARNING,
+        "no DCAO_URL: deciding in-process, the decisions are in %s (at most %d MiB; dcao sync sends them, "
+        "DCAO_JOURNAL_DIR moves them, DCAO_JOURNAL=0 keeps none)",
+        path,
+        settings.journal_max_mib,
+    )
+    if journal.number and not resumed:
+        once.always(
+            logging.WARNING,
+            "a journal of this run was there already, so this training is kept beside it in %s; a controller takes "
+            "only one of them under the name. Give each training a name of its own, or none and one is made up; "
+            "dcao sync --run NAME sends this one under another",
+            path,
+        )
+
+
+def say_what_is_left(once: Once, backlog: Backlog, journal: Journal, apart: Journal, *, end: bool) -> None:
+    """Where the decisions are that the controller does not have, and the end of the run if it does not know of it."""
     waiting = len(backlog)
     if waiting and journal.path is not None:
         once.always(logging.WARNING, "%d decisions wait in %s; dcao sync sends them", waiting, journal.path)
+    elif end:
+        once.always(logging.WARNING, "the end of the run waits in %s; dcao sync sends it", journal.path)
     elif waiting:
         once.always(logging.WARNING, "%d decisions are lost: no journal could be written", waiting)
     if backlog.dropped:

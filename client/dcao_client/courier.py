@@ -77,6 +77,11 @@ class Courier:
         """Whether the controller has everything: nothing waits, and nothing was dropped or set aside."""
         return not (self._owes() or self.refused or self._backlog.dropped or self._handover.apart)
 
+    @property
+    def owes_end(self) -> bool:
+        """Whether the end of the run was to be posted, is not, and still may be."""
+        return self._ending is not None and self.refused is None
+
     def ask(self, observation: Observation, deadline: float) -> Decision:
         """The controller's decision, or an exception, within the deadline.
 

@@ -9,6 +9,10 @@ class SettingsError(DcaoError, ValueError):
     """A setting or argument does not fit; the message says what was expected and never holds a secret."""
 
 
+class CheckpointError(DcaoError, ValueError):
+    """What was given to `load_state_dict` is not what it takes; the message says what is."""
+
+
 class UnreachableError(DcaoError):
     """No usable answer: the network, the controller or its store failed. The same request may succeed later."""
 

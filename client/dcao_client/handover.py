@@ -116,6 +116,8 @@ class Handover:
             attempt, missing = self._dialogue.take_attempt(lineage.origin, lineage.attempt), True
         elif not lineage.confirmed and (lineage.resumed or (used and not self._joins)):
             attempt, missing = self._dialogue.take_attempt(lineage.origin, None), True
+            if not lineage.resumed:
+                self._say_used_again(run, attempt)
         else:
             attempt, missing = run.attempt, self._misses(run)
         with self._lock:
@@ -124,6 +126,17 @@ class Handover:
             if missing:
                 self._put_back(lineage.ring.values())
         self.registered = True
+
+    def _say_used_again(self, run: Run, attempt: int) -> None:
+        """Nobody went back to a checkpoint: most likely the name is that of another training."""
+        there = "had ended" if run.status in ENDED else "is under way, and whatever still writes it is shut out now"
+        self._once.always(
+            logging.WARNING,
+            "run %s of project %s was there already: its attempt %d (%s, last step %s) %s. This training is attempt %d "
+            "of it; the earlier ones stay in its history (dcao export %s). For a run of its own give another name, or "
+            "none and one is made up; to go on from a checkpoint load it before the first step",
+            run.run, run.project, run.attempt, run.status, run.last_step, there, attempt, run.run,
+        )  # fmt: skip
 
     def _deliver_chunk(self) -> None:
         with self._lock:

@@ -7,13 +7,14 @@ does no harm.
 from collections.abc import Callable, Iterable, Iterator
 from io import FileIO
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError
 
 from dcao_client.errors import DcaoError
 from dcao_client.once import Once
 from dcao_proto import JournalEntry, RunSpec
-from dcao_proto.message import Count, Message, Name
+from dcao_proto.message import AttemptNumber, Count, Message, Name, ShortText
 
 MAX_BYTES = 256 * 1024 * 1024  # some 150,000 decisions
 MAX_LINE = 1024 * 1024  # bytes; an entry has some 2 KB
@@ -27,6 +28,14 @@ class JournalHeader(Message):
     project: Name
     run: Name
     spec: RunSpec
+
+
+class JournalEnd(Message):
+    """Last line of a journal whose run has ended, where no controller knows of that yet."""
+
+    ended: Literal["finished", "failed"]
+    attempt: AttemptNumber = Field(description="The attempt that has ended; a later one goes on.")
+    reason: ShortText | None = None
 
 
 class Journal:
@@ -55,40 +64,50 @@ class Journal:
         self._end = 0  # bytes that are whole lines
         self._before: JournalEntry | None = None
         self.path: Path | None = None
-        self.lost = 0
+        self.number = 0  # of files of this name that were there before it
+        self.lost = 0  # decisions
 
     def append(self, entry: JournalEntry) -> int | None:
         """Writes one entry through to the operating system; its offset in the file, or None if it could not be kept."""
+        offset = self._kept(lambda: self._append(entry))
+        self.lost += offset is None and self._directory is not None
+        return offset
+
+    def end(self, ended: JournalEnd) -> bool:
+        """Writes that the run has ended, behind its decisions or alone, however large the file; whether it is kept."""
+        return self._kept(lambda: self._write(ended.wire_json() + b"\n")) is not None
+
+    def _kept(self, write: Callable[[], int | None]) -> int | None:
+        """What `write` gives, in a file that is open; None if it failed."""
         if self._directory is None:
             return None
         try:
-            return self._append(entry)
+            if self._file is None:
+                self._create()
+            return write()
         except OSError as error:
-            self._lose("journal", f"cannot be written: {error.strerror or type(error).__name__}")
+            self._say("journal", f"cannot be written: {error.strerror or type(error).__name__}")
         except Exception as error:  # noqa: BLE001  (whatever it is, it is no reason to stop training)
-            self._lose("journal", f"cannot be written: {type(error).__name__}")
+            self._say("journal", f"cannot be written: {type(error).__name__}")
         return None
 
     def _append(self, entry: JournalEntry) -> int | None:
-        if self._file is None:
-            self._create()
         # The token that follows from the line before is left out: it is most of a line.
         bare = without_token(entry) if _follows(entry, self._before) else entry
         line = bare.wire_json() + b"\n"
         if self._end + len(line) > self._max_bytes:
-            self._lose("full", f"has reached its {self._max_bytes >> 20} MiB (DCAO_JOURNAL_MAX_MIB)")
+            self._say("full", f"has reached its {self._max_bytes >> 20} MiB (DCAO_JOURNAL_MAX_MIB)")
             return None
-        start = self._end
-        self._write(line)
+        start = self._write(line)
         self._before = entry
         return start
 
-    def _lose(self, kind: str, why: str) -> None:
-        self.lost += 1
+    def _say(self, kind: str, why: str) -> None:
         where = self.path or self._directory
-        self._once.warn(f"lost:{kind}", "the journal %s %s; decisions that it lacks cannot be sent later", where, why)
+        self._once.warn(f"lost:{kind}", "the journal %s %s; what it lacks cannot be sent later", where, why)
 
-    def _write(self, line: bytes) -> None:
+    def _write(self, line: bytes) -> int:
+        """Whole or not at all; where it begins."""
         assert self._file is not None  # noqa: S101  (the caller created it)
         try:
             rest = memoryview(line)
@@ -99,6 +118,7 @@ class Journal:
             self._file.seek(self._end)
             raise
         self._end += len(line)
+        return self._end - len(line)
 
     def _create(self) -> None:
         assert self._directory is not None  # noqa: S101  (the caller looked)
@@ -112,7 +132,7 @@ class Journal:
                 continue
         else:
             raise OSError(None, f"{MAX_FILES} journals of this run are there already")
-        self.path, self._end, self._before = path, 0, None
+        self.path, self.number, self._end, self._before = path, number, 0, None
         self._write(self._header.wire_json() + b"\n")
 
     def entries(self, offset: int, count: int, before: JournalEntry | None) -> tuple[list[JournalEntry], int, int]:
@@ -206,13 +226,16 @@ def _follows(entry: JournalEntry, before: JournalEntry | None) -> bool:
 
 
 def read_journal(
-    path: Path, passed_over: Callable[[DcaoError], None] | None = None
+    path: Path,
+    passed_over: Callable[[DcaoError], None] | None = None,
+    ended: Callable[[JournalEnd], None] | None = None,
 ) -> tuple[JournalHeader, Iterator[JournalEntry]]:
     """The header and the entries of a journal. A last line that a crash cut short is left out.
 
     Args:
         path: of the file.
         passed_over: told of each damaged line, which then is left out too.
+        ended: told how the run ended, if the journal says so, behind the entries.
 
     Raises:
         DcaoError: not a journal, or a line before the last is damaged and nobody wants to be told.
@@ -225,16 +248,22 @@ def read_journal(
         raise DcaoError(f"expected a journal at {path}, got: {error.strerror}") from error
     except ValidationError:
         raise DcaoError(f"expected {path} to start with a journal header, got {first[:60]!r}") from None
-    return header, _entries(path, passed_over)
+    return header, _entries(path, passed_over, ended)
 
 
-def _entries(path: Path, passed_over: Callable[[DcaoError], None] | None) -> Iterator[JournalEntry]:
+def _entries(
+    path: Path, passed_over: Callable[[DcaoError], None] | None, ended: Callable[[JournalEnd], None] | None
+) -> Iterator[JournalEntry]:
     before: JournalEntry | None = None
     with path.open("rb") as file:
         file.readline(MAX_LINE)
         for number, line in enumerate(file, start=2):
             if not line.endswith(b"\n"):  # the process died while it wrote
                 return
+            if (end := _end_of(line)) is not None:
+                if ended is not None:
+                    ended(end)
+                continue
             try:
                 before = with_token(_entry(line, path, f"line {number}"), before)
             except DcaoError as error:
@@ -243,6 +272,13 @@ def _entries(path: Path, passed_over: Callable[[DcaoError], None] | None) -> Ite
                 passed_over(error)
                 continue
             yield before
+
+
+def _end_of(line: bytes) -> JournalEnd | None:
+    try:
+        return JournalEnd.model_validate_json(line) if line.startswith(b'{"ended"') else None
+    except ValidationError:  # damaged, as an entry is
+        return None
 
 
 def _entry(line: bytes, path: Path, where: str) -> JournalEntry:

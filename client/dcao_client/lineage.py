@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from dcao_client.checkpoint import SessionState
 from dcao_client.errors import DcaoError
 from dcao_proto import AttemptRequest, Decision, JournalEntry, Multipliers, Observation
 from dcao_proto.message import MAX_ATTEMPT
@@ -143,21 +144,21 @@ class Lineage:
             "last": None if self.last is None else self.last.wire(),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def go_on_from(self, saved: SessionState) -> None:
         """Continues from a checkpoint, as a new attempt.
 
         Raises:
             DcaoError: the checkpoint belongs to a run with another specification.
         """
         try:
-            self.own = self.bound.state_of(state["token"])
+            self.own = self.bound.state_of(saved.token)
         except ValueError as error:
             raise DcaoError(f"the checkpoint does not fit this session: {error}") from error
-        self.token, self.version, self.passed = state["token"], state["version"], 0
-        self.last = None if state["last"] is None else Decision.model_validate(state["last"])
+        self.token, self.version, self.passed = saved.token, saved.version, 0
+        self.last = saved.last
         self.origin = AttemptRequest(step=self.last.step if self.last else None, state=self.token, version=self.version)
         # A number of our own until the controller has given one.
-        self.attempt = min(max(state["attempt"], self.attempt) + 1, MAX_ATTEMPT)
+        self.attempt = min(max(saved.attempt, self.attempt) + 1, MAX_ATTEMPT)
         self.confirmed, self.resumed = False, True
         self.ring.clear()
         self.recent.clear()

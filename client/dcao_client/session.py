@@ -6,30 +6,25 @@ controller would answer is a pure function of what the client holds, so the clie
 
 import atexit
 import logging
-import os
 import secrets
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 
-from dcao_client.account import SessionStats, say_if_it_stands_still, say_what_is_left
-from dcao_client.backlog import Backlog
-from dcao_client.courier import Courier
-from dcao_client.dialogue import Dialogue
+from dcao_client.account import SessionStats, say_if_it_stands_still
+from dcao_client.checkpoint import SessionState
 from dcao_client.errors import DcaoError, RefusedError, UnreachableError
-from dcao_client.handover import Handover
-from dcao_client.journal import Journal, JournalHeader
+from dcao_client.journal import JournalEnd
 from dcao_client.lineage import Lineage
 from dcao_client.names import wire_name
 from dcao_client.once import Once
+from dcao_client.outbox import Outbox
 from dcao_client.run_context import RunContext
 from dcao_client.settings import ClientSettings
-from dcao_client.transport import open_transport
-from dcao_proto import Decision, Hyperparameters, JournalEntry, Observation, RunEnd, RunSpec
-from dcao_proto.paths import FAIL, FINISH
+from dcao_proto import Decision, Observation, RunSpec
 from dcao_proto.policy import bind
 
 RESERVE = 0.02  # s of the deadline, a tenth of it at most, in which to decide in-process when no answer has come
@@ -95,33 +90,15 @@ class Session(RunContext):
         self._lock = threading.Lock()
         self._lineage = Lineage(self._bound)
         self._complete = True  # once it is closed: whether the controller has everything
-        self._pid = os.getpid()
-        self._open()
+        self._closed = False
+        self._ended: JournalEnd | None = None  # what is to be said of the end, if it has come
+        self._outbox = self._open()
         if self.run != named:
             self._once.always(logging.INFO, "the run is %s on the wire and in paths", self.run)
         atexit.register(self.close)
 
-    def _open(self) -> None:
-        """What speaks of the run by its name. Nothing is written or sent before the first decision."""
-        self._journal = self._open_journal()
-        self._apart = self._open_journal(suffix=".refused")
-        self._backlog = Backlog(self._journal, self._once)
-        self._courier = None if self.settings.url is None else self._open_courier(self.settings.url)
-
-    def _open_journal(self, suffix: str = "") -> Journal:
-        settings = self.settings
-        header = JournalHeader(project=self.project, run=self.run, spec=self.spec)
-        directory = settings.journal_dir if settings.journal else None
-        return Journal(directory, header, self._once, max_bytes=settings.journal_max_mib << 20, suffix=suffix)
-
-    def _open_courier(self, url: str) -> Courier:
-        transport = open_transport(self.settings, url, self._http, self._once)
-        dialogue = Dialogue(transport, (self.project, self.run))
-        handover = Handover(
-            dialogue, self._lineage, self._backlog, self._lock, self._once,
-            joins=self.spec.workers > 1, set_aside=self._set_aside,
-        )  # fmt: skip
-        return Courier(dialogue, handover, self._lineage, self._backlog, self._once)
+    def _open(self) -> Outbox:
+        return Outbox(self.settings, (self.project, self.run), self._lineage, self._lock, self._once, self._http)
 
     # -- deciding ---------------------------------------------------------------------------------------------------
 
@@ -164,8 +141,8 @@ class Session(RunContext):
 
     def _ask(self, observation: Observation) -> Decision | None:
         """The controller's decision, or None if it must be made here."""
-        courier = self._courier
-        if courier is None or os.getpid() != self._pid:  # a forked child has no courier thread
+        courier = self._outbox.courier
+        if courier is None:
             return None
         try:
             if not courier.reachable:
@@ -194,35 +171,8 @@ class Session(RunContext):
             self.stats.in_process += 1
             if decision.replayed:
                 return decision
-            entry = self._lineage.advance(observation, decision)
-            if os.getpid() != self._pid:
-                return decision
-            if self._courier is not None:
-                self._courier.enqueue(entry)
-            else:
-                self._keep_alone(entry)
+            self._outbox.keep(self._lineage.advance(observation, decision))
         return decision
-
-    def _keep_alone(self, entry: JournalEntry) -> None:
-        """Without a controller the journal is the history; where it lies is said once."""
-        fresh = self._journal.path is None
-        if self._journal.append(entry) is not None and fresh and self.settings.url is None:
-            self._once.always(
-                logging.INFO,
-                "no DCAO_URL: deciding in-process, the decisions are in %s (at most %d MiB; dcao sync sends them, "
-                "DCAO_JOURNAL_DIR moves them, DCAO_JOURNAL=0 keeps none)",
-                self._journal.path,
-                self.settings.journal_max_mib,
-            )
-
-    def _set_aside(self, entry: JournalEntry, why: RefusedError | None) -> None:
-        self._apart.append(entry)
-        self._once.warn(
-            "apart",
-            "the controller does not take some decisions (%s); they are set aside in %s",
-            why or "a step is decided once",
-            self._apart.path or "no file, for none can be written",
-        )
 
     @property
     def last(self) -> Decision | None:
@@ -237,12 +187,13 @@ class Session(RunContext):
     @property
     def online(self) -> bool:
         """Whether the next decision would be asked of the controller."""
-        return self._courier is not None and self._courier.reachable
+        courier = self._outbox.courier
+        return courier is not None and courier.reachable
 
     @property
     def journal_path(self) -> Path | None:
         """The file in which decisions wait, if there are any."""
-        return self._journal.path
+        return self._outbox.journal.path
 
     # -- checkpoints and the end ------------------------------------------------------------------------------------
 
@@ -260,31 +211,31 @@ class Session(RunContext):
 
         Raises:
             DcaoError: the checkpoint is of another run or specification.
+            CheckpointError: it is no checkpoint of a session.
         """
-        fresh = self.last is None and state["project"] == self.project
-        run = state["run"] if fresh and not self._named else self.run
-        if (state["project"], state["run"]) != (self.project, run):
+        saved = SessionState.read(state)
+        fresh = self.last is None and saved.project == self.project
+        run = saved.run if fresh and not self._named else self.run
+        if (saved.project, saved.run) != (self.project, run):
             raise DcaoError(
-                f"the checkpoint is of run {state['project']}/{state['run']}, this session is {self.project}/"
+                f"the checkpoint is of run {saved.project}/{saved.run}, this session is {self.project}/"
                 f"{self.run}; open the session with the checkpoint's names"
             )
-        if fresh:
-            self._become(run, state.get("base"))
+        spec = self.spec if saved.base is None or not fresh else self.spec.model_copy(update={"base": saved.base})
+        if (run, spec) != (self.run, self.spec):
+            self._become(run, spec)
         with self._lock:
-            if self._courier is not None:
-                self._courier.restart()
-            self._lineage.load_state_dict(state)
+            if self._outbox.courier is not None:
+                self._outbox.courier.restart()
+            self._lineage.go_on_from(saved)
 
-    def _become(self, run: str, base: dict[str, Any] | None) -> None:
-        spec = self.spec if base is None else self.spec.model_copy(update={"base": Hyperparameters(**base)})
-        if (run, spec) == (self.run, self.spec):
-            return
-        if self._courier is not None:
-            self._courier.close(0.0)
+    def _become(self, run: str, spec: RunSpec) -> None:
+        """The session is this run's; it has decided nothing yet."""
+        self._outbox.close(0.0)
         self._named = self._named or run != self.run
         self.run, self.spec, self._bound = run, spec, bind(spec)
         self._lineage = Lineage(self._bound)
-        self._open()
+        self._outbox = self._open()
 
     def finish(self, reason: str | None = None, *, timeout: float = 2.0) -> bool:
         """Says that the run ended well, and closes. Bounded by `timeout` seconds, never raises.
@@ -292,16 +243,18 @@ class Session(RunContext):
         Returns:
             Whether the controller has every decision and knows of the end; True without a controller.
         """
-        return self._end(FINISH, reason, timeout)
+        return self._end("finished", reason, timeout)
 
     def fail(self, reason: str | None = None, *, timeout: float = 2.0) -> bool:
         """Says that the run failed, and closes; otherwise like `finish`."""
-        return self._end(FAIL, reason, timeout)
+        return self._end("failed", reason, timeout)
 
-    def _end(self, path: str, reason: str | None, timeout: float) -> bool:
+    def _end(self, ended: Literal["finished", "failed"], reason: str | None, timeout: float) -> bool:
         try:
-            if self._courier is not None and os.getpid() == self._pid:
-                self._courier.end(path, RunEnd(reason=None if reason is None else str(reason)[:128]).wire_json())
+            if not self._closed:
+                words = None if reason is None else str(reason)[:128]
+                self._ended = JournalEnd(ended=ended, attempt=self.attempt, reason=words)
+                self._outbox.end(self._ended)
         except Exception as error:  # noqa: BLE001  (the end of training is training)
             self._once.warn("end", "the end of the run could not be said (%s)", type(error).__name__)
         return self.close(timeout)
@@ -312,7 +265,8 @@ class Session(RunContext):
         Returns:
             False if it has not after `timeout` seconds, or never will: some were dropped, refused or set aside.
         """
-        return self._complete if self._courier is None else self._courier.wait_drained(timeout)
+        courier = self._outbox.courier
+        return self._complete if courier is None else courier.wait_drained(timeout)
 
     def close(self, timeout: float = 2.0) -> bool:
         """Delivers what it can within `timeout` seconds; what is left stays in the journal. May be called again.
@@ -321,13 +275,11 @@ class Session(RunContext):
             Whether the controller has every decision; True without a controller. Never raises.
         """
         atexit.unregister(self.close)
-        courier, self._courier = self._courier, None
+        if self._closed:
+            return self._complete
+        self._closed = True
         try:
-            if courier is not None and os.getpid() == self._pid:
-                self._complete = courier.close(timeout)
-                say_what_is_left(self._once, self._backlog, self._journal, self._apart)
-            self._journal.close()
-            self._apart.close()
+            self._complete = self._outbox.close(timeout, self._ended)
         except Exception as error:  # noqa: BLE001  (see _end)
             self._complete = False
             self._once.warn("close", "the session could not be closed in order (%s)", type(error).__name__)

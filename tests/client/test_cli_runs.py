@@ -114,6 +114,38 @@ def test_all_projects_are_more_than_a_page_of_them(tmp_path):
         server.kill()
 
 
+def test_nothing_to_list_is_said(many):
+    """Not shown as a table without rows; a project that there is not ends with 1, and names those that there are."""
+    unknown = plain("runs", "--project", "nope", url=many.url)
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert unknown.stderr.startswith("expected a project with runs, got nope, which has none; there are: ")
+    assert {"crowd", "other"} <= set(unknown.stderr.rpartition(": ")[2].strip().split(", "))
+    assert plain("runs", "--project", "nope", "--json", url=many.url).returncode == 1
+    narrowed = plain("runs", "--project", "crowd", "--status", "failed", url=many.url)
+    assert (narrowed.returncode, narrowed.stdout) == (
+        0, "no such runs in project crowd; without --status and --label there may be others\n",
+    )  # fmt: skip
+    assert plain("runs", "--project", "crowd", "--status", "failed", "--json", url=many.url).stdout == "[]\n"
+
+
+def test_a_controller_without_runs_says_how_to_make_one(tmp_path):
+    server = Controller(tmp_path)
+    try:
+        assert plain("runs", url=server.url).stdout.startswith(
+            "no runs in project default yet; a training with DCAO_URL="
+        )
+        assert plain("runs", "--all-projects", url=server.url).stdout.startswith("no runs in any project yet")
+        httpx.put(
+            f"{server.url}/v1/projects/default/runs/bare", content=SPEC.wire_json(), headers=JSON, trust_env=False
+        ).raise_for_status()
+        assert "no decisions yet" in plain("show", "bare", url=server.url).stdout
+        assert "has no decisions yet; what is written is empty" in plain("export", "bare", url=server.url).stderr
+        replayed = plain("replay", "bare", "--policy", "paper", url=server.url)
+        assert (replayed.returncode, "which has none yet" in replayed.stderr) == (1, True)
+    finally:
+        server.kill()
+
+
 def test_what_does_not_fit_says_what_would(many):
     """Allowed values, the form of a label, the field that the controller refuses."""
     refused = plain("runs", "--status", "done", url=many.url)

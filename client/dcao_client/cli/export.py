@@ -9,7 +9,7 @@ import typer
 
 from dcao_client.cli.api import Api
 from dcao_client.cli.options import Project, Url
-from dcao_client.cli.output import CommandError
+from dcao_client.cli.output import CommandError, errors
 from dcao_client.names import wire_name
 from dcao_proto.paths import run_path
 
@@ -23,7 +23,9 @@ def export(
 ) -> None:
     """Writes a run's whole history; floats are exact."""
     api = Api(url, project)
-    api.run(run)  # a run that is not there is said before a file is made
+    info = api.run(run)  # a run that is not there is said before a file is made
+    if info.last_step is None:
+        errors().print(f"{info.project}/{info.run} has no decisions yet; what is written is empty")
     path = f"{run_path(api.project, wire_name(run))}/decisions"
     parts = _one_page(api.download(path, format="ndjson")) if format == "json" else api.download(path, format=format)
     if out is None:

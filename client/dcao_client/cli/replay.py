@@ -32,6 +32,8 @@ def replay(
     api = Api(url, project)
     choice = _choice(policy, _parse(param or []))
     info, records = api.run(run), list(api.history(run))
+    if not records:
+        raise CommandError(f"expected a run with decisions, got {info.project}/{info.run}, which has none yet")
     path = REPLAY.format(project=api.project, run=wire_name(run))
     reply = api.call("POST", path, content=choice.wire_json(), headers={"content-type": "application/json"})
     decisions = [Decision.model_validate_json(line) for line in reply.content.splitlines()]

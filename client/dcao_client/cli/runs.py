@@ -13,10 +13,13 @@ from rich.table import Column, Table
 from dcao_client.cli.api import Api
 from dcao_client.cli.options import Project, Url
 from dcao_client.cli.output import CommandError, console
+from dcao_client.settings import ClientSettings
 from dcao_proto import Record, Run
 from dcao_proto.run import RunStatus
 
 LIMIT = 25
+MOST_NAMED = 20  # projects
+DEFAULT_PROJECT = ClientSettings.model_fields["project"].default
 WIDE = 120  # columns from which on there is room for more than what every run is asked first
 
 
@@ -36,10 +39,15 @@ def runs(
     api = Api(url, project)
     found = list(islice(_found(api, limit + 1, all_projects, status=status, label=label), limit + 1))
     shown = [(run, api.newest(run)) for run in found[:limit]]
+    if not found:
+        check_project(api, all_projects)
     if as_json:
         print(json.dumps([_as_json(run, record) for run, record in shown], ensure_ascii=False))
         return
     out = console()
+    if not shown:
+        out.print(_nothing(api, all_projects, narrowed=bool(status or label)), markup=False, highlight=False)
+        return
     out.print(_table(shown, all_projects, wide=out.width >= WIDE))
     if len(found) > limit:
         out.print(f"the newest {limit}; --limit {10 * limit} shows more", highlight=False)
@@ -51,6 +59,22 @@ def _found(api: Api, most: int, everywhere: bool, **wanted: Any) -> Iterator[Run
         return api.runs(page=page, **wanted)
     every = [run for project in api.projects() for run in islice(api.runs(project, page=page, **wanted), most)]
     return iter(sorted(every, key=lambda run: run.created_at, reverse=True))
+
+
+def check_project(api: Api, everywhere: bool = False) -> None:
+    """Raises CommandError where a project was named that has no run: most likely it is called otherwise."""
+    if everywhere or api.project == DEFAULT_PROJECT or next(api.runs(page=1), None) is not None:
+        return
+    known = list(islice(api.projects(), MOST_NAMED + 1))
+    there = ", ".join(known[:MOST_NAMED]) + (", …" if len(known) > MOST_NAMED else "")
+    raise CommandError(f"expected a project with runs, got {api.project}, which has none; there are: {there or 'none'}")
+
+
+def _nothing(api: Api, everywhere: bool, *, narrowed: bool) -> str:
+    where = "in any project" if everywhere else f"in project {api.project}"
+    if narrowed:
+        return f"no such runs {where}; without --status and --label there may be others"
+    return f"no runs {where} yet; a training with DCAO_URL={api.url} makes one"
 
 
 def _as_json(run: Run, record: Record | None) -> dict[str, Any]:

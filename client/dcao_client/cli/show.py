@@ -18,6 +18,8 @@ from dcao_client.cli.runs import ago
 from dcao_proto import Record, Run
 from dcao_proto.policy.reasons import REASONS
 
+NOTHING_YET = "no decisions yet: they come with the first dcao.step(batch), or Session.decide"
+
 
 def show(run: str, url: Url = None, project: Project = None) -> None:
     """Plots ρ, η and the edge ratio of a run, and says in words what its last decision did."""
@@ -25,8 +27,7 @@ def show(run: str, url: Url = None, project: Project = None) -> None:
     info, records = api.run(run), list(api.history(run))
     out.print(_heading(info))
     out.print(*terminal_plots(_series(records)), sep="\n")
-    if records:
-        out.print(_in_words(records[-1]))
+    out.print(_in_words(records[-1]) if records else NOTHING_YET)
 
 
 def watch(
@@ -62,9 +63,10 @@ def watch(
 
 
 def _heading(run: Run) -> str:
+    earlier = f" (resumed, or its name used again: dcao export {run.run} has the earlier ones)" * (run.attempt > 1)
     return (
-        f"[bold]{run.project}/{run.run}[/bold]  {run.status}, attempt {run.attempt}, {run.decisions} decisions, "
-        f"policy {run.spec.policy.name}, last observed {ago(run.updated_at)}"
+        f"[bold]{run.project}/{run.run}[/bold]  {run.status}, attempt {run.attempt}{earlier}, {run.decisions} "
+        f"decisions, policy {run.spec.policy.name}, last observed {ago(run.updated_at)}"
     )
 
 

@@ -139,6 +139,11 @@ export class Client {
     this.attempt = from.attempt;
     this.segment = token!.split(".")[1]!;
     for (const { observation, decision } of this.waiting) observation.attempt = decision.attempt = this.attempt;
+    if (goesOn && this.last === null)
+      this.warn(
+        `the run was there already (attempt ${run.attempt}, ${run.status}): this goes on from its newest state as ` +
+          `attempt ${from.attempt}; give a new training a new name`,
+      );
     const state = goesOn && this.last === null ? readToken(from.state, this.spec) : null;
     if (state !== null && Number.isSafeInteger(from.version))
       [this.state, this.own, this.version] = [state, state, from.version];
