@@ -4,11 +4,13 @@ Messages are frozen, refuse unknown fields and never hold a NaN or an infinity: 
 `status`, not with a number that JSON cannot carry.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Annotated, Any, NamedTuple, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
+
+SHOWN = 128  # characters of a text that is printed whole: the longest that a person writes
 
 
 class Message(BaseModel):
@@ -48,6 +50,12 @@ class Message(BaseModel):
         if not changed.keys() <= fields_set:
             fields_set = fields_set | changed.keys()
         return complete(type(self), {**self.__dict__, **changed}, fields_set)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Printed for people: of a state token, which is most of a decision, only the beginning."""
+        for name, value in super().__repr_args__():
+            long = isinstance(value, str) and len(value) > SHOWN
+            yield name, f"{value[:16]}… {len(value)} characters" if long else value
 
     def wire(self) -> dict[str, Any]:
         """The JSON object that crosses the wire: fields that are absent are left out."""

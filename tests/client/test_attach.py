@@ -104,6 +104,7 @@ def test_the_drop_in_works_without_a_batch_and_with_a_closure(tmp_path):
 
     first = optimizer.step(closure)
     assert optimizer.control.decision is None
+    assert (optimizer.steps, optimizer.applied.lr) == (1, 0.05)
     assert optimizer.step(closure) < first
     optimizer.control.finish()
 
@@ -337,3 +338,72 @@ def test_with_says_how_the_run_ended(tmp_path: Path) -> None:
     assert control.session is not None
     with pytest.raises(KeyError), attach(model, sgd(model), cross_entropy, journal_dir=tmp_path):
         raise KeyError("the training's own")
+
+
+@pytest.mark.parametrize("drop_in", [False, True])
+def test_a_loop_that_never_measures_is_told_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, drop_in: bool
+) -> None:
+    """With `attach`, and with a DCAO whose `step` never gets a batch."""
+    model, batch = nn.Linear(4, 3), (torch.randn(8, 4), torch.randint(3, (8,)))
+    if drop_in:
+        optimizer: torch.optim.Optimizer = DCAO(model, cross_entropy, lr=0.05, journal_dir=tmp_path)
+        control = optimizer.control
+    else:
+        optimizer = sgd(model)
+        control = attach(model, optimizer, cross_entropy, journal_dir=tmp_path)
+    for _ in range(10):
+        cross_entropy(model, batch).backward()
+        optimizer.step()
+    assert control.finish()
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "nothing was measured or decided in 3 optimizer steps; call dcao.step(batch) before each optimizer" in said
+    assert "optimizer.step(batch=batch)" in said
+
+
+def test_a_short_loop_that_never_measured_is_told_at_its_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = nn.Linear(4, 3)
+    control = attach(model, optimizer := sgd(model), cross_entropy, journal_dir=tmp_path)
+    cross_entropy(model, (torch.randn(8, 4), torch.randint(3, (8,)))).backward()
+    optimizer.step()
+    assert caplog.text == ""
+    control.finish()
+    assert "nothing was measured or decided in 1 optimizer steps" in caplog.text
+
+
+def test_measuring_after_the_update_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for order in ("before", "after"):
+        caplog.clear()
+        model, batch = nn.Linear(4, 3), (torch.randn(8, 4), torch.randint(3, (8,)))
+        with attach(model, optimizer := sgd(model), cross_entropy, journal_dir=tmp_path) as control:
+            for _ in range(5):
+                if order == "before":
+                    control.step(batch)
+                optimizer.zero_grad()
+                cross_entropy(model, batch).backward()
+                optimizer.step()
+                if order == "after":
+                    control.step(batch)
+        assert caplog.text.count("was first called after optimizer.step()") == (order == "after")
+        assert "nothing was measured" not in caplog.text
+
+
+@pytest.mark.parametrize("lr", [None, 0.05])
+def test_data_of_ones_own_needs_no_batch(tmp_path: Path, caplog: pytest.LogCaptureFixture, lr: float | None) -> None:
+    model, batch = nn.Linear(4, 3), (torch.randn(8, 4), torch.randint(3, (8,)))
+    optimizer = DCAO(model, cross_entropy, lr=lr, probe_data=batch, journal_dir=tmp_path)
+    for _ in range(4):
+        cross_entropy(model, batch).backward()
+        optimizer.step()
+    assert optimizer.control.spectrum is not None
+    assert optimizer.control.spectrum.status == "ok"
+    assert "batch=" not in caplog.text
+
+
+def test_an_end_says_whether_it_was_heard(tmp_path: Path) -> None:
+    """True without a controller, False where it is away."""
+    for url, heard in ((None, True), ("http://127.0.0.1:9", False)):
+        model = nn.Linear(4, 3)
+        control = attach(model, sgd(model), cross_entropy, url=url, deadline=0.01, journal_dir=tmp_path)
+        control.step((torch.randn(8, 4), torch.randint(3, (8,))))
+        assert control.finish() is heard

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Protocol, Self, runtime_checkable
 
+from dcao_client.checkpoint import SessionState, check_keys, check_version, reading
+from dcao_client.hooks.batch_part import BatchPart, Probes
 from dcao_client.hooks.cadence import Cadence
 from dcao_client.hooks.controlled import Controlled
 from dcao_client.hooks.curves import Curves, curves
-from dcao_client.hooks.dear_probes import SHARPNESS_SHARE, DearProbes
 from dcao_client.hooks.go_back import go_back
+from dcao_client.hooks.loop_order import LoopOrder
 from dcao_client.hooks.observe import to_observation
 from dcao_client.hooks.quiet import never_raises
 from dcao_client.hooks.ranks import from_talker
@@ -19,14 +20,15 @@ from dcao_client.once import Once
 from dcao_client.run_context import RunContext
 from dcao_client.session import Session
 from dcao_client.spectrum import Spectrum
-from dcao_client.spectrum.batches import MicroBatches
 from dcao_client.spectrum.budget import Action
-from dcao_client.spectrum.settings import ProbeSettings
 from dcao_proto import Decision, Hyperparameters
 
 log = logging.getLogger("dcao")
 
 Loss = Callable[[Any, Any], Any]  # (model, batch) to the mean loss, a scalar
+
+MADE_BY = "dcao.state_dict()"  # dcao: what `attach` gave back
+VERSION = 1  # of a checkpoint
 
 
 @runtime_checkable
@@ -34,36 +36,6 @@ class Keeps(Protocol):
     """A rollback that keeps states of its own."""
 
     def healthy(self, step: int) -> None: ...
-
-
-class Probes(Protocol):
-    """What measures, whatever the framework."""
-
-    settings: ProbeSettings
-
-    def measure(self, batch: Any) -> Spectrum: ...
-
-    def sharpness(self, batch: Any) -> Spectrum: ...
-
-    def track(self, batch: Any) -> Spectrum: ...
-
-    def join(self, collective: Any) -> None: ...
-
-    def examples(self, batch: Any) -> int:
-        """How many the batch holds."""
-        ...
-
-    def measured_examples(self, examples: int, share: float, *, roughly: bool = False) -> int | None:
-        """How many of them to measure where a share is enough; None: all, whatever comes.
-
-        Args:
-            roughly: λ₁ to a factor of 1.5 will do.
-        """
-        ...
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 class Attachment(RunContext):
@@ -89,6 +61,7 @@ class Attachment(RunContext):
         with_gap: bool = True,
         stretch: bool = False,
         rollback: Callable[[], Any] | None = None,
+        counted: bool = True,
     ) -> None:
         self.decision: Decision | None = None
         self.spectrum: Spectrum | None = None
@@ -97,17 +70,20 @@ class Attachment(RunContext):
         self.session = session
         self.probe = probe
         self._controlled = controlled
-        self._with_gap = with_gap
         self._stretch = stretch
         self._rollback = rollback
         self._probe_data = probe_data
         self._cadence = cadence
-        self._dear = DearProbes()
         self._curves = Curves()
         self.once = Once()
         self.strict = probe.settings.strict or (session is not None and session.strict)
-        self._examples = 0  # of the largest batch so far
-        self._part_is_ours = probe.settings.probe_batch is None and probe_data is None
+        self.order = LoopOrder(self.once, counted=counted)
+        self._part = BatchPart(probe, cadence.budget, with_gap=with_gap, whole=self.brings_data)
+
+    @property
+    def brings_data(self) -> bool:
+        """Whether `step` needs no batch, for `probe_data` is measured."""
+        return self._probe_data is not None
 
     @property
     def steps(self) -> int:
@@ -132,6 +108,7 @@ class Attachment(RunContext):
         Returns:
             The decision made now, or None if it was not time.
         """
+        self.order.asked()
         step = self.steps
         action = self._cadence.due(step)
         if action == "none":
@@ -141,25 +118,9 @@ class Attachment(RunContext):
             self.tracked = self.probe.track(measured)
             self._cadence.probed(step, self.tracked.seconds, action, 1)
             return None
-        if self._is_ragged(measured):
+        if self._part.is_ragged(measured):
             return None
-        return self._use(self._measured(measured), step, action)
-
-    def _measured(self, batch: Any) -> Spectrum:
-        """The curvature of the part chosen, or of the whole batch where the loss refuses a part: a state of the whole
-        batch's size, as many labels as there were, a batch that cannot be cut. Then it is the whole one from now on."""
-        ask = self.probe.measure if self._with_gap else self.probe.sharpness
-        found, chosen = ask(batch), self.probe.settings
-        if found.status != "unavailable" or not self._part_is_ours or chosen.probe_batch is None:
-            return found
-        self._part_is_ours = False  # tried once: what fails on the whole batch too is not the part's fault
-        self.probe.settings = replace(chosen, probe_batch=None)
-        whole = ask(batch)
-        if whole.status == "unavailable":
-            self.probe.settings = chosen
-            return found
-        log.warning("DCAO: the loss takes no part of a batch (%s); whole batches are measured", found.detail)
-        return whole
+        return self._use(self._part.measured(measured), step, action)
 
     def measure_over(self, collective: Any) -> None:
         """Measures together with these ranks from now on."""
@@ -215,12 +176,7 @@ class Attachment(RunContext):
         """As decided; later where a probe is dear and nobody set the interval. Rank 0's answer: batches may differ."""
         assert self.decision is not None  # noqa: S101  (the caller made it)
         wait = self.decision.next_probe_in
-        if not self._stretch:
-            return wait
-        if self._examples:
-            share = min(self.probe.settings.probe_batch or self._examples, self._examples) / self._examples
-            wait = self._dear.next_in(step, wait, matvecs=spectrum.matvecs, share=share)
-        return from_talker(wait)
+        return from_talker(self._part.next_in(step, wait, spectrum.matvecs)) if self._stretch else wait
 
     def _decide(self, spectrum: Spectrum) -> Decision:
         assert self.session is not None  # noqa: S101  (rank 0 has one)
@@ -234,39 +190,13 @@ class Attachment(RunContext):
         )
         return self.session.decide(observation)
 
-    def _is_ragged(self, batch: Any) -> bool:
-        """Whether the batch is smaller than those measured so far, as the last of an epoch is.
-
-        Its curvature would carry another fingerprint and start the references anew; the next step's batch will do.
-        """
-        try:
-            examples = self.probe.examples(batch)
-        except Exception:  # noqa: BLE001  (who cannot be counted cannot be measured: the probe says so, once)
-            return False
-        self._choose_probe_batch(examples)
-        wanted = self.probe.settings.probe_batch
-        enough = self._examples if wanted is None or isinstance(batch, MicroBatches) else min(wanted, self._examples)
-        self._examples = max(self._examples, examples)
-        return from_talker(examples < enough)
-
-    def _choose_probe_batch(self, examples: int) -> None:
-        """Where neither data nor size is given: a quarter for the sharpness alone, else what the budget can pay."""
-        settings, budget = self.probe.settings, self._cadence.budget
-        if settings.probe_batch is not None or not self._part_is_ours:
-            return
-        share = (1.0 if budget is None else budget.share()) if self._with_gap else SHARPNESS_SHARE
-        wanted = self.probe.measured_examples(examples, share, roughly=not self._with_gap)
-        if wanted is not None:
-            self.probe.settings = replace(settings, probe_batch=wanted)
-
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs beside the model and the optimizer, so that a resumed run goes on exactly."""
         return {
+            "version": VERSION,
             "controlled": self._controlled.checkpoint(),
             "cadence": self._cadence.state_dict(),
-            "probe_batch": self.probe.settings.probe_batch,
-            "examples": self._examples,
-            "gradients": self._dear.gradients,
+            **self._part.state_dict(),
             "decision": None if self.decision is None else self.decision.wire(),
             "probe": self.probe.state_dict(),
             "session": None if self.session is None else self.session.state_dict(),
@@ -277,19 +207,33 @@ class Attachment(RunContext):
 
         Raises:
             DcaoError: the checkpoint is of another run or specification.
+            CheckpointError: it is none of an attachment, or not whole.
         """
-        if state["controlled"] is not None:
-            self._controlled.resume(state["controlled"])
-        if "cadence" not in state:
+        check_version(state, VERSION, MADE_BY)
+        check_keys(state, ("controlled",), MADE_BY)
+        off = "cadence" not in state and set(state) <= {"version", "controlled"}
+        if not off:
+            check_keys(
+                state, ("cadence", "probe_batch", "examples", "gradients", "decision", "probe", "session"), MADE_BY
+            )
+        with reading(MADE_BY, state):
+            if state["controlled"] is not None:
+                self._controlled.resume(state["controlled"])
+            if not off:
+                self._resume(state)
+        if off:
             log.warning("DCAO: the checkpoint is of a run with DCAO_ENABLED=0; curvature and decisions start afresh")
-            return
+
+    def _resume(self, state: dict[str, Any]) -> None:
+        decision = None if state["decision"] is None else Decision.model_validate(state["decision"])
+        if state["session"] is not None:
+            SessionState.read(state["session"])  # before anything is taken
         self._cadence.load_state_dict(state["cadence"], self.steps)
-        self._examples, self._dear.gradients = state["examples"], float(state["gradients"])
-        self.probe.settings = replace(self.probe.settings, probe_batch=state["probe_batch"])
+        self._part.load_state_dict(state)
         self.probe.load_state_dict(state["probe"])
-        self.decision = None if state["decision"] is None else Decision.model_validate(state["decision"])
-        if self.decision is not None:
-            self._controlled.set(self.decision)
+        self.decision = decision
+        if decision is not None:
+            self._controlled.set(decision)
         # One's own state is no restart: Accelerate loads an optimizer's into itself.
         if self.session is not None and state["session"] not in (None, self.session.state_dict()):
             self.session.load_state_dict(state["session"])
@@ -300,14 +244,19 @@ class Attachment(RunContext):
         if self.session is not None:
             self.session.close()
 
-    def finish(self, reason: str | None = None) -> None:
-        """The run ended well: tells the controller, takes the hooks off."""
-        self._controlled.remove()
-        if self.session is not None:
-            self.session.finish(reason)
+    def finish(self, reason: str | None = None) -> bool:
+        """The run ended well: tells the controller, takes the hooks off.
 
-    def fail(self, reason: str | None = None) -> None:
-        """The run failed: tells the controller, takes the hooks off."""
+        Returns:
+            Whether the controller has every decision and knows of the end; True without a controller.
+        """
         self._controlled.remove()
-        if self.session is not None:
-            self.session.fail(reason)
+        if self.session is None:
+            return True
+        self.order.ended()
+        return self.session.finish(reason)
+
+    def fail(self, reason: str | None = None) -> bool:
+        """The run failed: tells the controller, takes the hooks off; otherwise like `finish`."""
+        self._controlled.remove()
+        return self.session is None or self.session.fail(reason)

@@ -3,7 +3,8 @@
 import logging
 from typing import Any, Self
 
-from dcao_client.hooks.attachment import Attachment
+from dcao_client.checkpoint import check_keys, reading
+from dcao_client.hooks.attachment import MADE_BY, Attachment
 from dcao_client.hooks.controlled import Controlled
 from dcao_proto import Decision, Hyperparameters
 
@@ -23,6 +24,7 @@ class Disabled(Attachment):
         self.decision = self.spectrum = self.tracked = self.session = None
         self.went_back = False
         self._alone = controlled
+        self._probe_data = None
         text = "DCAO_ENABLED=0: nothing is measured, no controller is asked, and "
         text += (
             "no value is changed" if controlled is None else "DCAO trains at the path's rate, which no curvature holds"
@@ -65,15 +67,18 @@ class Disabled(Attachment):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Also from a checkpoint that was made under control."""
+        check_keys(state, ("controlled",), MADE_BY)
         if self._alone is not None and state["controlled"] is not None:
-            self._alone.resume(state["controlled"])
+            with reading(MADE_BY, state):
+                self._alone.resume(state["controlled"])
 
     def replaced(self) -> None:
         """Nothing."""
 
-    def finish(self, reason: str | None = None) -> None:
-        """Lets go of the model."""
+    def finish(self, reason: str | None = None) -> bool:
+        """Lets go of the model; True, for there is no controller."""
         if self._alone is not None:
             self._alone.remove()
+        return True
 
     fail = finish

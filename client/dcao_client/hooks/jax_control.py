@@ -10,22 +10,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dcao_client.hooks.assembly import assemble, probe_settings
 from dcao_client.hooks.attachment import Attachment
-from dcao_client.hooks.cadence import Cadence
 from dcao_client.hooks.disabled import Disabled
 from dcao_client.hooks.jax_path import Said
 from dcao_client.hooks.quiet import never_raises
 from dcao_client.once import Once
-from dcao_client.session import Session
 from dcao_client.settings import HookSettings
 from dcao_client.spectrum.jax.operator import Loss
 from dcao_client.spectrum.jax.probe import Probe
 from dcao_client.spectrum.settings import ProbeSettings
 from dcao_proto import Decision, Hyperparameters, RunSpec
 from dcao_proto import Path as WayCome
-from dcao_proto.policy import get_policy
-
-WARM_UP_PROBES = 7  # as in `torch_loop.py`: at 0, 1, 2, 4, 8, 16 and 32, lent
 
 
 class Standing(NamedTuple):
@@ -172,15 +168,13 @@ def attachment(
             "a run of its own; set DCAO_ENABLED=0 on all of them"
         )
     steers.strict = strict
-    session = Session(
-        spec, run=run, project=project, url=url, deadline=deadline, journal_dir=journal_dir, strict=strict
-    )
-    settings = probe or ProbeSettings(batch_policy="current" if probe_data is None else "fixed")
-    probing = Probe(loss, settings=settings)
+    probing = Probe(loss, settings=probe_settings(probe, probe_data))
     steers.measured_by(probing)
-    follows = get_policy(spec.policy.name).follows_path
-    cadence = Cadence(spec.probe_interval, overhead, lent=WARM_UP_PROBES if follows else 0)
-    return Attachment(probing, steers, session, cadence, probe_data, with_gap=not follows, stretch=stretch)
+    return assemble(
+        probing, steers, spec,
+        run=run, project=project, url=url, overhead=overhead, probe_data=probe_data, deadline=deadline,
+        journal_dir=journal_dir, strict=strict, stretch=stretch, counted=False,
+    )  # fmt: skip
 
 
 def _like(old: Any, value: float) -> Any:

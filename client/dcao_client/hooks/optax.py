@@ -64,6 +64,7 @@ def dcao(
         >>> bool(loss(optimizer.average(state, w), batch) < 0.05)
         True
         >>> optimizer.control.finish()
+        True
     """
     steers = Steers(
         functools.partial(of_averaged, averaging=averaging, decay=weight_decay),

@@ -19,6 +19,7 @@ from dcao_client.hooks.given import check_closure, check_model
 from dcao_client.hooks.path_optimizer import PathOptimizer
 from dcao_client.hooks.schedule_free import AVERAGING
 from dcao_client.hooks.torch_loop import attach
+from dcao_proto import Hyperparameters
 
 
 class DCAO(Optimizer):
@@ -54,6 +55,7 @@ class DCAO(Optimizer):
         >>> optimizer.eval(); bool(mse(model, batch) < 0.05)
         True
         >>> optimizer.control.finish()
+        True
     """
 
     control: Attachment
@@ -111,6 +113,16 @@ class MomentumDCAO(DCAO, SGD):
         self.register_step_pre_hook(_probe_first)
         self.control = attach(model, self, loss, **attach_options)
 
+    @property
+    def steps(self) -> int:
+        """Optimizer steps so far."""
+        return self.control.steps
+
+    @property
+    def applied(self) -> Hyperparameters | None:
+        """What the last one used."""
+        return self.control.applied
+
     def train(self) -> None:
         """Nothing: the model always holds what is trained."""
 
@@ -126,6 +138,6 @@ def _probe_first(optimizer: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any
     """Takes `batch` out of the call. A hook, because torch wraps `step` and an override would be wrapped twice."""
     check_closure(args[1] if len(args) > 1 else None)
     batch = kwargs.pop("batch", None)
-    if batch is not None:
+    if batch is not None or optimizer.control.brings_data:
         optimizer.control.step(batch)
     return args, kwargs

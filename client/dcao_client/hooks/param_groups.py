@@ -11,6 +11,7 @@ before the update a hook multiplies what stands there; just after it another put
 `applied` says what the last update used.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -78,6 +79,7 @@ class ParamGroups:
         self.optimizer = optimizer
         self.steps = 0
         self.applied: Hyperparameters | None = None
+        self.after_update: Callable[[], None] | None = None
         self._max_momentum = max_momentum
         self.factors = Multipliers()
         self.ceiling: float | None = None
@@ -179,6 +181,8 @@ class ParamGroups:
         if self._path is not None:
             self._path.after(self._share)
         self.steps += 1
+        if self.after_update is not None:
+            self.after_update()
 
     def _lr_factor(self) -> float:
         """What to multiply every group's learning rate with: min(base · f, ceiling) over the user's own."""

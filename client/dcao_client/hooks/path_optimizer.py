@@ -16,12 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from dcao_client.checkpoint import reading
 from dcao_client.hooks.attachment import Loss
 from dcao_client.hooks.batch_norm import BATCHES, retake, with_statistics
 from dcao_client.hooks.dear_probes import PATH_INTERVAL
 from dcao_client.hooks.forms import FormName
 from dcao_client.hooks.given import check_closure, check_options, doubt_factors, read_labels
 from dcao_client.hooks.muon import hidden_matrices
+from dcao_client.hooks.path_checkpoint import MADE_BY, check_saved, keep_precision
 from dcao_client.hooks.path_meter import PathMeter
 from dcao_client.hooks.point_watch import watch
 from dcao_client.hooks.schedule_free import AVERAGING, Moving, ScheduleFree
@@ -53,6 +55,7 @@ class PathOptimizer(ScheduleFree):
         loss: Loss,
         params: Iterable[Any] | None = None,
         *,
+        lr: None = None,
         form: FormName = "adam",
         weight_decay: float = 0.0,
         averaging: float = AVERAGING,
@@ -142,14 +145,14 @@ class PathOptimizer(ScheduleFree):
         return False
 
     def _measure(self, batch: Any) -> None:
-        if batch is None:
+        if batch is None and not self.control.brings_data:
             self.say(
                 "batch",
                 "DCAO: step() was called without batch=, so the curvature cannot be measured and nothing holds the "
                 "rate back; call optimizer.step(batch=batch) with what loss(model, batch) takes",
             )
             return
-        if self._normalised:
+        if self._normalised and batch is not None:
             self._recent.append(batch)
         self.control.step(batch)
 
@@ -272,32 +275,13 @@ class PathOptimizer(ScheduleFree):
         """Goes on from `state_dict()`; the model's own weights are loaded by whoever saved them, in the same mode.
 
         Raises:
-            ValueError: the checkpoint is of another kind of optimizer, of another form, or of other parameters.
+            CheckpointError: the checkpoint is of another kind of optimizer, of another form, or of other parameters.
         """
-        ours = state_dict.get("dcao")
-        if ours is None:
-            raise ValueError('expected a checkpoint of DCAO, with "dcao" in it; got one of another optimizer')
-        for p, values in self._saved(state_dict):
-            if "z" in values and (self.form.name_of(p) or "z") not in values:
-                raise ValueError(
-                    f"expected a checkpoint of the same form, with {self.form.name_of(p)!r} of a parameter of shape "
-                    f"{tuple(p.shape)}; got one with {sorted(values)}: give DCAO the form and groups it was saved under"
-                )
-        Optimizer.load_state_dict(self, {name: value for name, value in state_dict.items() if name != "dcao"})
-        self._keep_precision(state_dict)
+        with reading(MADE_BY, state_dict):
+            ours = check_saved(self, state_dict)
+            Optimizer.load_state_dict(self, {name: value for name, value in state_dict.items() if name != "dcao"})
+            keep_precision(self, state_dict)
         self.control.load_state_dict(ours)
-
-    def _keep_precision(self, saved: dict[str, Any]) -> None:
-        """torch gives loaded state the parameters' dtype; ours keeps float32 beside parameters of lower precision."""
-        for p, values in self._saved(saved):
-            for name, value in values.items():
-                self.state[p][name] = value.detach().to(device=p.device, copy=True)
-
-    def _saved(self, state_dict: dict[str, Any]) -> list[tuple[Tensor, dict[str, Tensor]]]:
-        """The parameters with what a checkpoint has of each."""
-        numbers = [i for group in state_dict["param_groups"] for i in group["params"]]
-        params = [p for group in self.param_groups for p in group["params"]]
-        return [(p, state_dict["state"].get(i, {})) for i, p in zip(numbers, params, strict=False)]
 
 
 def _dense_local(gradient: Tensor | None) -> Tensor:

@@ -8,17 +8,15 @@ from typing import Any
 from torch import nn
 from torch.optim import LBFGS, Optimizer
 
+from dcao_client.hooks.assembly import assemble, probe_settings
 from dcao_client.hooks.attachment import Attachment, Loss
-from dcao_client.hooks.cadence import Cadence
 from dcao_client.hooks.controlled import Controlled
 from dcao_client.hooks.dear_probes import PATH_INTERVAL
 from dcao_client.hooks.disabled import Disabled
 from dcao_client.hooks.given import check_bounds, check_loss, check_model, check_optimizer, read_labels
 from dcao_client.hooks.param_groups import ParamGroups, optimizer_name
-from dcao_client.hooks.ranks import is_talker
 from dcao_client.hooks.rollback import LastGood
 from dcao_client.hooks.trust import how_far
-from dcao_client.session import Session
 from dcao_client.settings import HookSettings
 from dcao_client.spectrum import Probe, ProbeSettings
 from dcao_client.spectrum.torch.problem import Collective
@@ -29,7 +27,6 @@ from dcao_proto.run import Trust
 log = logging.getLogger("dcao")
 
 ATTACHED = "_dcao_attachment"  # on the optimizer, for the next `attach`; torch neither saves nor copies it
-WARM_UP_PROBES = 7  # at 0, 1, 2, 4, 8, 16 and 32: lent, or the ceiling would come after the cliff
 
 
 def attach(
@@ -99,6 +96,7 @@ def attach(
         >>> dcao.step(batch).regime
         'flat'
         >>> mse(model, batch).backward(); optimizer.step(); dcao.finish()
+        True
     """
     switches = HookSettings.read()
     if not switches.enabled:
@@ -139,6 +137,8 @@ def attach(
         collective=collective, deadline=deadline, journal_dir=journal_dir, strict=strict,
         stretch=follows and probe_interval is None, rollback=rollback,
     )  # fmt: skip
+    if attachment.session is not None:  # one rank speaks
+        groups.after_update = attachment.order.updated
     setattr(optimizer, ATTACHED, attachment)
     return attachment
 
@@ -181,20 +181,14 @@ def control(
     if not HookSettings.read().enabled:
         return Disabled(controlled)
     check_loss(loss)
-    session = None
-    if is_talker():
-        session = Session(
-            spec, run=run, project=project, url=url, deadline=deadline, journal_dir=journal_dir, strict=strict
-        )
-    settings = probe or ProbeSettings(batch_policy="current" if probe_data is None else "fixed")
-    probing = Probe(model, loss, optimizer=optimizer, settings=settings, collective=collective)
-    follows = get_policy(spec.policy.name).follows_path
-    cadence = Cadence(spec.probe_interval, overhead, lent=WARM_UP_PROBES if follows else 0)
+    probing = Probe(model, loss, optimizer=optimizer, settings=probe_settings(probe, probe_data), collective=collective)
     back = (
         (LastGood(probing.model, optimizer, controlled) if rollback else None)
         if isinstance(rollback, bool)
         else rollback
     )
-    return Attachment(
-        probing, controlled, session, cadence, probe_data, with_gap=not follows, stretch=stretch, rollback=back
-    )
+    return assemble(
+        probing, controlled, spec,
+        run=run, project=project, url=url, overhead=overhead, probe_data=probe_data, deadline=deadline,
+        journal_dir=journal_dir, strict=strict, stretch=stretch, rollback=back,
+    )  # fmt: skip

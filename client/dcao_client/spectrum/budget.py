@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
 
+from dcao_client.checkpoint import check_keys, reading
+
 Action = Literal["none", "track", "measure"]
 
 # Gradients of its own batch that a measurement costs (benchmarks/probe.py: 8 to 16 in the median).
@@ -146,10 +148,16 @@ class Budget:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with the account of ``state_dict()``."""
-        self.training, self.probing = float(state["training"]), float(state["probing"])
-        self.lent = float(state["lent"])
-        self.steps = int(state["steps"])
-        self.since_measure, self.since_any = (int(n) for n in state["since"])
-        self._step_times = deque(state["step_times"], maxlen=MEMORY)
-        self._costs = {name: deque(times, maxlen=5) for name, times in state["costs"].items()}
+        """Go on with the account of ``state_dict()``.
+
+        Raises:
+            CheckpointError: it is none of a budget.
+        """
+        check_keys(state, tuple(self.state_dict()), "Budget.state_dict()")
+        with reading("Budget.state_dict()", state):
+            self.training, self.probing = float(state["training"]), float(state["probing"])
+            self.lent = float(state["lent"])
+            self.steps = int(state["steps"])
+            self.since_measure, self.since_any = (int(n) for n in state["since"])
+            self._step_times = deque(state["step_times"], maxlen=MEMORY)
+            self._costs = {name: deque(times, maxlen=5) for name, times in state["costs"].items()}

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dcao_client.checkpoint import check_keys, check_version, reading
 from dcao_client.spectrum.batches import part_of, parts, what_failed
 from dcao_client.spectrum.fingerprint import fingerprint
 from dcao_client.spectrum.jax.operator import Compiled, JvpOfGrad, Loss
@@ -24,6 +25,7 @@ from dcao_client.spectrum.settings import ProbeSettings
 from dcao_client.spectrum.sharpness import sharpness
 from dcao_client.spectrum.solve import kept
 
+MADE_BY, VERSION = "Probe.state_dict()", 1
 log = logging.getLogger("dcao")
 
 Scaling = Callable[[Curvature], jax.Array]
@@ -91,20 +93,19 @@ class Probe:
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs to measure exactly the same numbers: plain numbers and NumPy's arrays."""
         warm = [np.asarray(v.astype(jnp.float32)) for v in self._warm]  # NumPy has no bfloat16; nothing is lost
-        return {"version": 1, "probes": self._probes, "warm": warm}
+        return {"version": VERSION, "probes": self._probes, "warm": warm}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from ``state_dict()``.
 
         Raises:
-            ValueError: the state is of another version.
+            CheckpointError: the state is of another version, or none of a probe.
         """
-        if state.get("version") != 1:
-            raise ValueError(
-                f"expected a probe state of version 1; got {state.get('version')!r}; drop it to start cold"
-            )
-        self._probes = int(state["probes"])
-        self._warm = tuple(jnp.asarray(v, jnp.bfloat16) for v in state["warm"])
+        check_version(state, VERSION, MADE_BY)
+        check_keys(state, ("version", "probes", "warm"), MADE_BY)
+        with reading(MADE_BY, state):
+            warm = tuple(jnp.asarray(v, jnp.bfloat16) for v in state["warm"])
+            self._probes, self._warm = int(state["probes"]), warm
 
     def _tried(self, batch: Any, params: Any, ask: Callable[[Curvature, Question], Answer]) -> Spectrum:
         began = time.perf_counter()

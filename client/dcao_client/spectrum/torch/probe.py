@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from dcao_client.checkpoint import check_keys, check_version, reading
 from dcao_client.spectrum.batches import parts, what_failed
 from dcao_client.spectrum.fingerprint import fingerprint, matrix_of
 from dcao_client.spectrum.measure import Question, measure, track
@@ -36,6 +37,7 @@ from dcao_client.spectrum.torch.sharded import UnevenRanksError, is_sharded, loc
 from dcao_client.spectrum.torch.writes import Writes
 
 T = TypeVar("T")
+MADE_BY, VERSION = "Probe.state_dict()", 1
 log = logging.getLogger("dcao")
 
 
@@ -176,7 +178,7 @@ class Probe:
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs to measure exactly the same numbers (per rank when the model is sharded)."""
         return {
-            "version": 1,
+            "version": VERSION,
             "probes": self._probes,
             "warm": [v.clone() for v in self._warm],
             "choice": self.choice.state_dict(),
@@ -188,21 +190,23 @@ class Probe:
         """Go on from ``state_dict()``.
 
         Raises:
-            ValueError: the state is of another version or of another model.
+            CheckpointError: the state is of another version or of another model, or none of a probe.
         """
-        if state.get("version") != 1:
-            got = state.get("version")
-            raise ValueError(f"expected a probe state of version 1; got {got!r}; drop it to start cold")
+        check_version(state, VERSION, MADE_BY)
+        check_keys(state, ("version", "probes", "warm"), MADE_BY)
+        with reading(MADE_BY, state):
+            self._load(state)
+
+    def _load(self, state: dict[str, Any]) -> None:
         # With an optimizer a group may still be added; vectors that do not fit then are dropped.
         known = self.optimizer is None and not is_lazy(self.model)
         size = Layout([local(p) for p in self.parameters]).size if known else None
         other = [v.numel() for v in state["warm"] if size not in (None, v.numel())]
         if other:
             raise ValueError(f"expected warm vectors of length {size}, the trainable parameters; got {other[0]}")
-        self._probes = int(state["probes"])
+        choice = Choice.from_state(state["choice"])
         self._warm = tuple(v.clone() for v in state["warm"])
-        self.choice = Choice.from_state(state["choice"])
-        self._guess = state["guess"]
+        self._probes, self.choice, self._guess = int(state["probes"]), choice, state["guess"]
         self._of = None if state.get("of") is None else tuple(state["of"])
 
     def _tried(self, batch: Any, use: Callable[[Problem, Sequence[nn.Parameter]], Spectrum]) -> Spectrum:
