@@ -128,6 +128,13 @@ def test_those_named_in_advance_train_only_when_they_are_named():
     assert {run.workload for run in chosen("final", ["mixer"], [10])} == {"mixer"}
 
 
+def test_a_pretrained_network_is_trained_short_and_long_beside_five_rates():
+    runs = chosen("finetune", ["mlp"], [10])
+    assert {run.workload for run in runs} == {"minilm"}
+    assert [run.steps for run in runs if run.method == "dcao"] == [60, 240, 960]
+    assert len({run.rate for run in runs if run.method == "adamw" and run.steps == 960}) == 5
+
+
 def test_equals_share_their_place():
     """Listed first is not better."""
     assert table.ranks_of({"dcao": 0.87, "schedule-free": 0.87, "dog": 0.9}, lower=False) == {

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dcao_client.hooks.dear_probes import PATH_INTERVAL
+from dcao_client.hooks.dear_probes import AVERAGED_INTERVAL, PATH_INTERVAL
 from dcao_client.hooks.jax_control import Steers, attachment
 from dcao_client.hooks.jax_optimizer import Averaging, Optimizer
 from dcao_client.hooks.jax_path import AVERAGING, Said, averaged_update, begin_averaged
@@ -78,7 +78,7 @@ def dcao(
         policy=PolicyChoice(name="default", params=policy_params or {}),
         scale="path",
         trust="auto",
-        probe_interval=PATH_INTERVAL if probe_interval is None else probe_interval,
+        probe_interval=AVERAGED_INTERVAL if probe_interval is None else probe_interval,
         labels=labels or {},
     )
     update = functools.partial(averaged_update, averaging=averaging, decay=weight_decay)

@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from dcao_client.checkpoint import reading
 from dcao_client.hooks.attachment import Loss
 from dcao_client.hooks.batch_norm import BATCHES, retake, with_statistics
-from dcao_client.hooks.dear_probes import PATH_INTERVAL
+from dcao_client.hooks.dear_probes import AVERAGED_INTERVAL
 from dcao_client.hooks.forms import FormName
 from dcao_client.hooks.given import check_closure, check_options, doubt_factors, read_labels
 from dcao_client.hooks.muon import hidden_matrices
@@ -84,7 +84,7 @@ class PathOptimizer(ScheduleFree):
             policy=PolicyChoice(name="default", params=policy_params or {}),
             scale="path",
             trust="auto",
-            probe_interval=PATH_INTERVAL if probe_interval is None else probe_interval,
+            probe_interval=AVERAGED_INTERVAL if probe_interval is None else probe_interval,
             labels=read_labels(labels),
         )
         self.control = control(model, self, loss, self, spec, stretch=probe_interval is None, **options)
