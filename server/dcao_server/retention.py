@@ -6,7 +6,8 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from dcao_server.store.contract import HistoryStore, RunKey
+from dcao_server.store.contract import HistoryStore, RunKey, StoreUnavailableError
+from dcao_server.store.trouble import TroubleKind
 
 PAGE = 1000
 """Projects read in one go."""
@@ -20,6 +21,8 @@ class Collected:
     """Runs deleted because nothing changed in them for the retention time."""
     orphans: list[RunKey] = field(default_factory=list)
     """Index entries whose run had expired."""
+    foreign: list[RunKey] = field(default_factory=list)
+    """Runs that are not what a controller wrote, and are left as they are."""
     trimmed: dict[RunKey, int] = field(default_factory=dict)
     """Records removed beyond the cap, by run. In a dry run: by how many its current attempt is above it."""
 
@@ -43,7 +46,13 @@ async def collect(
     oldest = now - retention_days * 86_400
     async for project in every_project(store):
         for name in await store.index(project):
-            await _collect_run(store, RunKey(project, name), collected, now, oldest, max_records, dry_run=dry_run)
+            key = RunKey(project, name)
+            try:
+                await _collect_run(store, key, collected, now, oldest, max_records, dry_run=dry_run)
+            except StoreUnavailableError as error:
+                if error.trouble.kind is not TroubleKind.FOREIGN:
+                    raise
+                collected.foreign.append(key)
         if not dry_run:
             await store.forget(project, [key.run for key in collected.orphans if key.project == project])
     return collected

@@ -12,6 +12,7 @@ from dcao_server.retention import Collected, collect
 from dcao_server.settings import Settings
 from dcao_server.store import SQLITE_FILE, create_store
 from dcao_server.store.contract import StoreUnavailableError
+from dcao_server.store.trouble import TroubleKind
 
 
 def gc(
@@ -36,6 +37,8 @@ def gc(
         console.print(f"{key.project}/{key.run} {would}trimmed: {records} records above {settings.max_records}")
     for key in collected.orphans:
         console.print(f"{key.project}/{key.run} {would}dropped from the index: the run has expired")
+    for key in collected.foreign:
+        console.print(f"{key.project}/{key.run} left: {TroubleKind.FOREIGN.meaning}; delete the run by the API")
     console.print(
         f"{len(collected.expired)} runs, {sum(collected.trimmed.values())} records and {len(collected.orphans)} index "
         f"entries {would}removed"

@@ -7,6 +7,7 @@ from itertools import groupby
 from dcao_proto import BackfillRequest, BackfillResult, Decision, JournalEntry, Observation, ProblemError, ProblemKind
 from dcao_proto.policy import InvalidTokenError, PolicyState
 from dcao_proto.policy.registry import BoundPolicy
+from dcao_server.decisions.basis import stored_basis
 from dcao_server.history.codec import encode
 from dcao_server.metrics import Metrics
 from dcao_server.metrics.labels import known_reasons
@@ -94,7 +95,7 @@ class BackfillService:
         with self._metrics.store_call("head"):
             head = await self._store.head(key)
         if head is not None:
-            return bound_from(head.state)
+            return stored_basis(key, head.state, head.version).policy
         token = next((entry.decision.state for entry in request.entries if entry.decision.state is not None), None)
         if token is None:
             raise not_found(key)

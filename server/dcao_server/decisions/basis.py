@@ -7,6 +7,7 @@ from dcao_proto import ProblemError, ProblemKind
 from dcao_proto.policy import BoundPolicy, InvalidTokenError, PolicyState, UnknownPolicyError
 from dcao_proto.policy.registry import bind_segment
 from dcao_proto.policy.token import decode_state, split
+from dcao_server.store.contract import RunKey
 
 
 class Basis(NamedTuple):
@@ -31,6 +32,23 @@ def basis_of(token: str, version: int) -> Basis:
         return Basis(bind_segment(spec_segment), decode_state(state_segment), version)
     except (InvalidTokenError, UnknownPolicyError) as error:
         raise ProblemError(ProblemKind.INVALID_STATE, str(error)) from error
+
+
+def stored_basis(key: RunKey, token: str, version: int) -> Basis:
+    """What the token in the store says.
+
+    Raises:
+        ProblemError: store-unavailable; this controller cannot read it, and nobody who asks is to blame.
+    """
+    try:
+        return basis_of(token, version)
+    except ProblemError as error:
+        raise ProblemError(
+            ProblemKind.STORE_UNAVAILABLE,
+            f"expected a stored state of run {key.run} of project {key.project} that this controller can read, but "
+            f"{error.detail}; another replica may know it, or POST attempts with the state of a checkpoint",
+            headers={"Retry-After": "1"},
+        ) from error
 
 
 class _Issued(NamedTuple):

@@ -8,7 +8,7 @@ from dcao_proto import DecideRequest, Decision, Observation, ProblemError, Probl
 from dcao_proto.paths import HEALED_AFTER_HEADER
 from dcao_proto.policy import InvalidTokenError
 from dcao_server.decisions.availability import Availability
-from dcao_server.decisions.basis import Basis, basis_of, remember
+from dcao_server.decisions.basis import Basis, basis_of, remember, stored_basis
 from dcao_server.decisions.together import decides_together, gathered, in_force, merged
 from dcao_server.history.codec import UNREADABLE, decode, encode
 from dcao_server.metrics import DecisionOutcome, Metrics
@@ -19,13 +19,14 @@ from dcao_server.store.contract import (
     Append,
     AppendResult,
     Creation,
+    Gathering,
     HistoryStore,
     Outcome,
     RunKey,
     StoredRecord,
     StoreUnavailableError,
 )
-from dcao_server.store.trouble import Trouble
+from dcao_server.store.trouble import Trouble, TroubleKind
 
 ATTEMPTS = 8
 """Times that a decision is made anew because another writer was faster; each time that one has moved on."""
@@ -83,7 +84,10 @@ class DecisionService:
             else:
                 answer = await self._record(key, observation, basis)
         except StoreUnavailableError as error:
-            self._availability.failed()
+            if error.trouble.kind is TroubleKind.FOREIGN:
+                self._availability.succeeded()  # the trouble of this run; the others must not be decided without it
+            else:
+                self._availability.failed()
             return self._without_store(observation, echoed, error.trouble)
         except ProblemError:
             self._availability.succeeded()  # a refusal is an answer
@@ -109,7 +113,7 @@ class DecisionService:
             head = await self._store.head(key)
         if head is None:
             raise not_found(key)
-        return basis_of(head.state, head.version)
+        return stored_basis(key, head.state, head.version)
 
     def _decide(self, observation: Observation, basis: Basis) -> Decision:
         started = time.perf_counter()
@@ -140,7 +144,7 @@ class DecisionService:
             decision = self._decide(observation, basis)
             result = await self._append(key, observation, basis, decision)
             if result.outcome is Outcome.CONFLICT:
-                basis = basis_of(result.state, result.version)
+                basis = stored_basis(key, result.state, result.version)
             elif result.outcome is Outcome.MISSING and basis.version > 0 and not restored:
                 await self._restore(key, observation, basis)
                 restored = True
@@ -259,10 +263,10 @@ class DecisionService:
                 return self._replayed(key, observation, result.payload, result.state, result.version)
             case Outcome.PENDING:
                 self._metrics.decided("pending")
-                newest = basis_of(result.state, result.version) if result.version > basis.version else basis
+                newest = _newest(key, result, basis)
                 return Answer(in_force(observation, newest.policy, newest.state, newest.version))
             case Outcome.READY:
-                newest = basis_of(result.state, result.version) if result.version > basis.version else basis
+                newest = _newest(key, result, basis)
                 joint = await merged(result.observations, observation, basis.policy.spec)
                 return await self._record(key, joint, newest, restored=restored)
             case Outcome.MISSING if basis.version > 0 and not restored:
@@ -270,6 +274,11 @@ class DecisionService:
                 return await self._decide_together(key, observation, basis, restored=True)
             case outcome:
                 raise self._refusal(key, observation, outcome, result.version, result.last_step)
+
+
+def _newest(key: RunKey, result: Gathering, basis: Basis) -> Basis:
+    """The store's, where it is ahead of the worker."""
+    return stored_basis(key, result.state, result.version) if result.version > basis.version else basis
 
 
 def _store_needed(trouble: Trouble | None) -> ProblemError:

@@ -5,6 +5,9 @@ optimizer step; nobody is kept waiting. Once `quorum` workers have observed the 
 since the first of them, whoever asks next makes the decision, and everyone after gets that one.
 """
 
+import structlog
+from pydantic import ValidationError
+
 from dcao_proto import Decision, Observation, ProblemError, ProblemKind, RunSpec
 from dcao_proto.decision import Regime
 from dcao_proto.policy import BoundPolicy, PolicyState
@@ -16,6 +19,7 @@ from dcao_server.store.contract import Contribution
 from dcao_server.turns import Turn
 
 PENDING: Regime = "pending"
+_log = structlog.get_logger(__name__)
 ASK_AGAIN_IN = 1  # optimizer steps
 MOST_TOGETHER, LEAST_BYTES = 32 * 1024 * 1024, 4 * 1024
 """Bytes of all workers' observations of a step, which come in one answer of the store; and those that each may have at
@@ -64,9 +68,12 @@ async def merged(observations: tuple[tuple[str, bytes], ...], own: Observation, 
     turn = Turn()
     parsed = []
     for _, text in observations:
-        parsed.append(Observation.model_validate_json(text))
+        try:
+            parsed.append(Observation.model_validate_json(text))
+        except ValidationError as error:
+            _log.warning("a worker's observation left out", step=own.step, reason=f"{error.error_count()} faults")
         await turn.breathe()
-    work = pieces(parsed, spec.aggregate)
+    work = pieces(parsed or [own], spec.aggregate)
     while True:
         try:
             next(work)

@@ -6,10 +6,12 @@
 
 import operator
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import msgpack
 import structlog
+from pydantic import ConfigDict, TypeAdapter
 
 from dcao_proto import (
     Decision,
@@ -22,6 +24,7 @@ from dcao_proto import (
     Record,
 )
 from dcao_proto.decision import GroupMultiplier
+from dcao_proto.message import Message, Real
 from dcao_proto.observation import Path
 from dcao_server.store.contract import StoredRecord
 
@@ -33,8 +36,10 @@ UNREADABLE = (ValueError, TypeError, LookupError, AttributeError)
 """What `decode` raises for a payload that this controller did not make."""
 
 # Of a message's __dict__: attribute by attribute takes twice as long.
-_VALUES = operator.itemgetter("lr", "momentum", "weight_decay")
-_PROBE = operator.itemgetter("matvecs", "seconds", "overhead", "examples", "fingerprint")
+_VALUE_NAMES = ("lr", "momentum", "weight_decay")
+_VALUES = operator.itemgetter(*_VALUE_NAMES)
+_PROBE_NAMES = ("matvecs", "seconds", "overhead", "examples", "fingerprint")
+_PROBE = operator.itemgetter(*_PROBE_NAMES)
 _PATH = ("distance", "gradients", "steps", "shape")
 _path_fields = operator.itemgetter(*_PATH)
 _OBSERVATION = (
@@ -62,6 +67,38 @@ _DECISION = (
     "policy",
     "version",
 )
+
+
+def _tuple(*types: Any) -> Any:
+    """The type of a tuple, made of types that a program has found."""
+    return tuple.__class_getitem__(types)
+
+
+def _types(message: type[Message], names: tuple[str, ...]) -> Any:
+    """The tuple of a message's fields: what may be in a record is what may be on the wire."""
+    return _tuple(*(message.model_fields[name].rebuild_annotation() for name in names))
+
+
+_STRICT = ConfigDict(strict=True, allow_inf_nan=False)
+_Values = _types(Hyperparameters, _VALUE_NAMES)
+_PARTS: TypeAdapter[Any] = TypeAdapter(
+    _tuple(
+        int,
+        Real,
+        int,
+        _types(Observation, _OBSERVATION),
+        _Values | None,
+        _Values | None,
+        _types(ProbeReport, _PROBE_NAMES) | None,
+        _types(Directional, ("slope", "curvature")) | None,
+        _tuple(_types(GroupDirectional, ("name", "slope", "curvature")), ...) | None,
+        _types(Decision, _DECISION),
+        _types(Multipliers, _VALUE_NAMES),
+        _tuple(_types(GroupMultiplier, ("name", "multiplier")), ...) | None,
+    ),
+    config=_STRICT,
+)
+_MORE: TypeAdapter[Any] = TypeAdapter(_tuple(_types(Path, _PATH) | None, Real | None), config=_STRICT)
 _observation_fields = operator.itemgetter(*_OBSERVATION)
 _decision_fields = operator.itemgetter(*_DECISION)
 
@@ -99,19 +136,23 @@ def encode(
 
 
 def decode(stored: StoredRecord) -> Record:
-    """The record of a payload that `encode` made; not validated again.
+    """The record of a payload that `encode` made.
 
     Raises:
-        ValueError: the payload has another schema than this controller's.
+        one of `UNREADABLE`: a newer controller made it, or somebody else did.
     """
     attempt, step, payload = stored
     unpacked = msgpack.unpackb(payload, use_list=False)
     if unpacked[0] != SCHEMA:
-        raise ValueError(f"expected a record of schema {SCHEMA}, got {unpacked[0]}; a newer controller wrote it")
+        raise ValueError(f"expected a record of schema {SCHEMA}, got {unpacked[0]!r}; a newer controller wrote it")
+    _PARTS.validate_python(unpacked[:FEW])
     _, recorded_at, flags, seen, base, applied, probe, directional, groups, decided, multipliers, factors = unpacked[
-        :12
+        :FEW
     ]
-    path, ceiling = unpacked[12:] or (None, None)
+    path, ceiling = unpacked[FEW:] or (None, None)
+    _MORE.validate_python((path, ceiling))
+    if not (seen[0] == "ok") == (seen[1] is not None) == (seen[2] is not None):
+        raise ValueError("expected a spectrum with status ok and none without, got otherwise")
     observation = Observation.model_construct(
         attempt=attempt,
         step=step,
@@ -179,5 +220,11 @@ def decoded(stored: Iterable[StoredRecord]) -> list[Record]:
         try:
             records.append(decode(one))
         except UNREADABLE as error:
-            _log.warning("record left out", attempt=one.attempt, step=one.step, reason=str(error)[:200])
+            _say(one.attempt, one.step, str(error)[:200])
     return records
+
+
+@lru_cache(maxsize=1000)
+def _say(attempt: int, step: int, reason: str) -> None:
+    """Once: a page that is open reads again and again."""
+    _log.warning("record left out", attempt=attempt, step=step, reason=reason)

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import structlog
 
+from dcao_server.history.codec import UNREADABLE
 from dcao_server.metrics.run_exposition import Fleet, RunLines, fleet_text, pieces, run_lines
 from dcao_server.metrics.run_pace import Pace
 from dcao_server.metrics.run_snapshot import snapshot
@@ -149,7 +150,7 @@ class RunMetrics:
 def _lines(stored: StoredRun, newest: StoredRecord | None, *, stale: bool) -> RunLines | None:
     try:
         return run_lines(snapshot(stored, newest, stale=stale))
-    except ValueError as error:
+    except UNREADABLE as error:
         _log.warning(
             "live run left out of the metrics", project=stored.key.project, run=stored.key.run, reason=str(error)
         )

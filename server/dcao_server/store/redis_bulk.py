@@ -10,7 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
+from dcao_server.store.redis_errors import is_foreign
 from dcao_server.store.redis_lane import Lane
+from dcao_server.store.sound import say
 
 Command = tuple[Any, ...]
 T = TypeVar("T")
@@ -41,23 +43,40 @@ class Bulk:
         Raises:
             redis.exceptions.RedisError: one of them failed; some may have taken effect.
         """
+        replies = await self.send_each(commands)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
+
+    async def send_each(self, commands: Sequence[Command]) -> list[Any]:
+        """The same; where a key is to blame, which somebody else wrote, the error is the reply.
+
+        Raises:
+            redis.exceptions.RedisError: one of them failed for another reason.
+        """
         await self._give_way()
         if self._lane is not None:
             return await self._lane.execute_all(commands)
         pipe = self._client.pipeline(transaction=False)
         for command in commands:
             pipe.execute_command(*command)
-        replies: list[Any] = await pipe.execute()
+        replies: list[Any] = await pipe.execute(raise_on_error=False)
+        for reply in replies:
+            if isinstance(reply, Exception) and not is_foreign(reply):
+                raise reply
         return replies
 
     async def send_all(self, commands: Iterable[Command]) -> None:
-        """Any number of them, a few at a time; replies are dropped.
+        """Any number of them, a few at a time; replies are dropped, and a key that somebody else wrote is named.
 
         Raises:
-            redis.exceptions.RedisError: one of them failed; those after it were not sent.
+            redis.exceptions.RedisError: one of them failed for another reason; those after it were not sent.
         """
         for some in few(commands, AT_ONCE):
-            await self.send(some)
+            for command, reply in zip(some, await self.send_each(some), strict=True):
+                if isinstance(reply, Exception):
+                    say(f"{command[1]}: {reply}")
 
     async def _give_way(self) -> None:
         if self._first is None:

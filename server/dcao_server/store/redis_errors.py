@@ -44,6 +44,11 @@ _BY_TEXT: tuple[tuple[str, TroubleKind], ...] = (
     ("MOVED ", TroubleKind.CLUSTER),
     ("ASK ", TroubleKind.CLUSTER),
     ("WRONGTYPE", TroubleKind.FOREIGN),
+    ("FOREIGN ", TroubleKind.FOREIGN),  # our scripts' own word
+    ("equal or smaller than the target stream", TroubleKind.FOREIGN),  # somebody has written into a history
+    ("stream has exhausted the last possible ID", TroubleKind.FOREIGN),
+    ("hash value is not an integer", TroubleKind.FOREIGN),
+    ("increment or decrement would overflow", TroubleKind.FOREIGN),
     ("READONLY", TroubleKind.READ_ONLY),
     ("OOM", TroubleKind.FULL),
     ("MISCONF", TroubleKind.FULL),
@@ -72,6 +77,11 @@ def away(error: Exception) -> StoreUnavailableError | None:
     """What an error of redis-py or of its connection means to us: that the store cannot be used, and why, or None."""
     kind = _kind(error)
     return None if kind is None else StoreUnavailableError(trouble(kind, error))
+
+
+def is_foreign(error: object) -> bool:
+    """Whether this is Redis's refusal of one command because of what somebody else wrote to its key."""
+    return isinstance(error, exceptions.ResponseError) and _kind(error) is TroubleKind.FOREIGN
 
 
 def _kind(error: Exception) -> TroubleKind | None:

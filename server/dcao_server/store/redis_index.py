@@ -9,6 +9,7 @@ from dcao_server.store import keys
 from dcao_server.store.contract import RunKey
 from dcao_server.store.redis_bulk import Bulk, Command, few
 from dcao_server.store.redis_errors import guarded
+from dcao_server.store.redis_reading import named
 
 MEMBERS = 4
 """Members that one ZADD sets: it is one of `redis_bulk.AT_ONCE` commands of a pipeline."""
@@ -64,7 +65,7 @@ class RedisIndex:
 
     async def runs(self, project: str) -> list[str]:
         """The whole index of a project, by name."""
-        return sorted(name.decode() for name in await self._client.zrange(keys.runs_index(project), 0, -1))
+        return sorted(named(await self._client.zrange(keys.runs_index(project), 0, -1)))
 
     async def forget(self, project: str, runs: Sequence[str]) -> None:
         """ZREM from both indexes; of a project without runs too. One that gets a run meanwhile is back at its first

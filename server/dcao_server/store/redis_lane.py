@@ -18,6 +18,7 @@ from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from dcao_server.ending import end
+from dcao_server.store.redis_errors import is_foreign
 
 _CLOSED = "the store was closed"
 _LAST_WORDS = ("Protocol error", "max number of clients")
@@ -67,10 +68,10 @@ class Lane:
         return self._connect_and_send(parts) if protocol is None or protocol.broken else protocol.send(parts)
 
     async def execute_all(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """The replies to commands that are written together.
+        """The replies to commands that are written together; an error that is about one key is its command's reply.
 
         Raises:
-            redis.exceptions.RedisError: the first that one of them met.
+            redis.exceptions.RedisError: the first other one.
         """
         if not commands:
             return []
@@ -168,8 +169,12 @@ class _Together:
             self._future.set_result(self._replies)
 
     def set_exception(self, error: Exception) -> None:
-        """One command failed: the sender hears of it at once, the replies after it are dropped."""
-        self._future.set_exception(error)
+        """One command failed: that is its reply if the key is to blame; else the sender hears of it at once, and the
+        replies after it are dropped."""
+        if is_foreign(error):
+            self.set_result(error)
+        else:
+            self._future.set_exception(error)
 
 
 class _Replies(asyncio.Protocol):
@@ -211,7 +216,7 @@ class _Replies(asyncio.Protocol):
         return future
 
     def send_all(self, commands: Sequence[tuple[Any, ...]]) -> "asyncio.Future[list[Any]]":
-        """Writes commands in one go; the future holds all their replies, or the first error among them."""
+        """Writes commands in one go; the future holds all their replies, or the first error that is none."""
         future = self._loop.create_future()
         if self.broken or self._transport is None:
             future.set_exception(self._why)

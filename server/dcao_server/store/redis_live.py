@@ -6,10 +6,12 @@ from itertools import islice
 from typing import Any
 
 from dcao_server.store import keys
-from dcao_server.store.contract import ENDED, LiveRun, RunKey, StoredRecord, StoredRun
+from dcao_server.store.contract import ENDED, LiveRun, RunKey, StoredRecord, StoredRun, StoreUnavailableError
 from dcao_server.store.redis_bulk import Bulk, Command, few
 from dcao_server.store.redis_errors import guarded
-from dcao_server.store.redis_rows import FIELDS, parse_entries, parse_run
+from dcao_server.store.redis_reading import named
+from dcao_server.store.redis_rows import FIELDS, parse_entries, parse_run, refused
+from dcao_server.store.sound import say
 
 RUNS_AT_ONCE = 4
 """Runs read with one pipeline: 40 µs of Redis's time, and as long for the event loop to take the replies apart."""
@@ -58,7 +60,7 @@ class RedisLive:
 
     async def _projects(self) -> list[str]:
         (names,) = await self._bulk.send([("ZRANGE", keys.PROJECTS, 0, -1)])
-        return [name.decode() for name in names]
+        return named(names)
 
     @guarded
     async def _read(self, wanted: list[RunKey]) -> list[LiveRun]:
@@ -87,18 +89,27 @@ class RedisLive:
                 ("XREVRANGE", history, "+", "-", "COUNT", 1),
                 ("HGETALL", keys.counts(key)),
             ]
-        replies = iter(await self._bulk.send(commands))
+        replies = iter(await self._bulk.send_each(commands))
         return [_parsed(key, attempt, *islice(replies, 4)) for key, attempt in zip(wanted, attempts, strict=True)]
 
 
 def _parsed(
     key: RunKey, attempt: int, meta: Any, decisions: int, entries: Any, counts: Any
 ) -> tuple[StoredRun | None, StoredRecord | None]:
-    run = parse_run(key, meta, decisions)
+    """The run and its newest record; one that is not sound is passed over, and named in the log."""
+    try:
+        fault = refused(key, meta) or refused(key, decisions) or refused(key, entries)
+        if fault is not None:
+            raise fault
+        run = parse_run(key, meta, decisions)
+    except StoreUnavailableError as error:
+        say(error.trouble.said)
+        return None, None
     if run is None:
         return None, None
-    named = {name.decode(): int(count) for name, count in _mapping(counts).items()}
-    return run._replace(counts=named), parse_entries(attempt, entries)[0] if entries else None
+    known = {} if refused(key, counts) else _mapping(counts)
+    occurred = {name.decode(errors="replace"): int(count) for name, count in known.items() if count.isdigit()}
+    return run._replace(counts=occurred), next(iter(parse_entries(attempt, entries)), None)
 
 
 def _mapping(reply: Any) -> dict[bytes, bytes]:
@@ -115,5 +126,6 @@ def _newest_first(projects: Iterable[tuple[str, list[Any]]]) -> Iterator[RunKey]
 def _scored(project: str, reply: list[Any]) -> Iterator[tuple[float, RunKey]]:
     """Names with scores: redis-py makes pairs of them, a lane gives them in turn."""
     pairs = reply if reply and not isinstance(reply[0], bytes) else zip(reply[::2], reply[1::2], strict=True)
-    for name, score in pairs:
-        yield float(score), RunKey(project, name.decode())
+    for member, score in pairs:
+        for name in named([member]):
+            yield float(score), RunKey(project, name)

@@ -20,7 +20,8 @@ class Script:
 
     def __init__(self, execute: Execute, name: str) -> None:
         self._execute = execute
-        self._text = files("dcao_server.store").joinpath("lua", f"{name}.lua").read_bytes()
+        folder = files("dcao_server.store").joinpath("lua")
+        self._text = b"".join(folder.joinpath(f"{part}.lua").read_bytes() for part in ("prelude", name))
         self._sha = hashlib.sha1(self._text, usedforsecurity=False).hexdigest()  # the name Redis gives it
 
     async def __call__(self, *keys_and_args: Any, keys: int) -> Any:

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import Any, cast
+from contextlib import suppress
+from typing import Any
 
 from dcao_proto.message import MAX_ATTEMPT, successor
 from dcao_server.ending import end, finish
@@ -10,6 +11,7 @@ from dcao_server.store import keys
 from dcao_server.store.contract import (
     Append,
     AppendResult,
+    AttemptStart,
     Backfill,
     BackfillOutcome,
     Contribution,
@@ -34,9 +36,10 @@ from dcao_server.store.redis_index import RedisIndex
 from dcao_server.store.redis_lane import Lane
 from dcao_server.store.redis_live import RedisLive
 from dcao_server.store.redis_reading import RedisReader
-from dcao_server.store.redis_rows import parse_attempts, places, texts
+from dcao_server.store.redis_rows import parse_attempts, parse_head, places, texts
 from dcao_server.store.redis_scripts import Script
 from dcao_server.store.redis_tail import Tail
+from dcao_server.store.sound import reading
 from dcao_server.store.tally import Tally
 
 
@@ -134,10 +137,7 @@ class RedisStore:
     @guarded
     async def head(self, key: RunKey) -> Head | None:
         """One read."""
-        attempt, version, state, status = await self._hot("HMGET", keys.meta(key), "a", "v", "st", "status")
-        if state is None:
-            return None
-        return Head(int(attempt), int(version), state.decode(), cast(StoredStatus, status.decode()))
+        return parse_head(key, await self._hot("HMGET", keys.meta(key), "dg", "a", "v", "st", "status"))
 
     @guarded
     async def page(self, project: str, after: tuple[float, str] | None, limit: int) -> list[StoredRun]:
@@ -161,9 +161,11 @@ class RedisStore:
 
     @guarded
     async def delete(self, key: RunKey, now: float) -> bool:
-        """The histories first are named by the meta; one that begins meanwhile expires by itself."""
+        """The histories first are named by the meta; one that begins meanwhile, or is named no more, expires."""
         starts = await self._client.hget(keys.meta(key), "atts")
-        attempts = [] if starts is None else parse_attempts(starts.decode())
+        attempts: tuple[AttemptStart, ...] = ()
+        with suppress(ValueError):  # a run that is not sound can be deleted too
+            attempts = () if starts is None else parse_attempts(starts)
         histories = dict.fromkeys(keys.history(key, start.attempt) for start in attempts)
         existed = await self._delete(
             keys.meta(key), keys.counts(key), *histories, repr(now), keys.TOMBSTONE_SECONDS, keys=2 + len(histories)
@@ -188,7 +190,7 @@ class RedisStore:
         )
         outcome = Outcome(reply[0])
         if outcome in {Outcome.APPENDED, Outcome.REPLAYED}:
-            return RestartResult(outcome, reply[1], reply[2], reply[3].decode())
+            return RestartResult(outcome, reply[1], reply[2], texts(key, reply)[0])
         return RestartResult(outcome, *reply[1:])
 
     async def append(self, key: RunKey, item: Append) -> AppendResult:
@@ -220,7 +222,7 @@ class RedisStore:
             return AppendResult(Outcome.APPENDED, successor(item.version), item.step, item.state)
         if code == 3:
             self._tally.heard(key, item.now)
-        return AppendResult(Outcome(code), *places(reply), *texts(reply))
+        return AppendResult(Outcome(code), *places(reply), *texts(key, reply))
 
     @guarded
     async def gather(self, key: RunKey, item: Contribution) -> Gathering:
@@ -243,9 +245,10 @@ class RedisStore:
         )
         outcome = Outcome(reply[0])
         if outcome is not Outcome.READY:
-            return Gathering(outcome, *places(reply), *texts(reply))
-        pairs = [(reply[i].decode(), reply[i + 1]) for i in range(4, len(reply), 2)]
-        return Gathering(outcome, *places(reply), reply[3].decode(), observations=tuple(sorted(pairs)))
+            return Gathering(outcome, *places(reply), *texts(key, reply))
+        with reading(key):
+            pairs = [(reply[i].decode(), reply[i + 1]) for i in range(4, len(reply), 2)]
+            return Gathering(outcome, *places(reply), reply[3].decode(), observations=tuple(sorted(pairs)))
 
     @guarded
     async def backfill(self, key: RunKey, batch: Backfill) -> BackfillOutcome:

@@ -17,6 +17,8 @@ from dcao_server.store.redis_rows import parse_entries
 
 CATCH_UP = 500
 RETRY_SECONDS = 1.0
+LAST = 2**64 - 1
+"""Of the second numbers of stream IDs; ours are 1, but somebody else may have written."""
 
 
 class Tail:
@@ -96,17 +98,21 @@ class Tail:
             if attempt is None or seen is None:  # the run, or its last follower, has gone meanwhile
                 continue
             stream = keys.history(key, attempt)
-            streams[stream] = f"{seen.step}-1" if attempt == seen.attempt and seen.step >= 0 else "0-0"
+            streams[stream] = f"{seen.step}-{LAST}" if attempt == seen.attempt and seen.step >= 0 else "0-0"
             owners[stream.encode()] = (key, attempt)
         if not streams:
             await asyncio.sleep(BLOCK_SECONDS)
             return
+        foreign = False
         for name, entries in await self._news(streams):
             key, attempt = owners[name]
-            if key in self._seen and entries:
-                newest = parse_entries(attempt, entries)[-1].position
-                self._seen[key] = max(self._seen[key], newest)
+            records = parse_entries(attempt, entries)
+            foreign = foreign or len(records) < len(entries)
+            if key in self._seen and records:
+                self._seen[key] = max(self._seen[key], records[-1].position)
                 self._wake([key])
+        if foreign:  # it is news for ever
+            await asyncio.sleep(BLOCK_SECONDS)
 
     async def _news(self, streams: dict[str, str]) -> list[tuple[bytes, Any]]:
         if isinstance(self._client, RedisCluster):

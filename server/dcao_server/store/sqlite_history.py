@@ -5,9 +5,9 @@ They follow the Lua scripts line by line; the contract suite and the stateful te
 
 import sqlite3
 import time
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-from dcao_proto.message import successor
+from dcao_proto.message import MAX_COUNT, successor
 from dcao_server.store.contract import (
     ENDED,
     Append,
@@ -16,11 +16,14 @@ from dcao_server.store.contract import (
     BackfillOutcome,
     Contribution,
     Gathering,
+    Head,
     Outcome,
     Position,
     RunKey,
     StoredRecord,
+    StoredStatus,
 )
+from dcao_server.store.sound import foreign, sound_head
 
 SLICE = 2000
 """Records removed in one transaction: 5 ms for which other writers wait."""
@@ -45,7 +48,13 @@ def _row(database: sqlite3.Connection, key: RunKey) -> _Row | None:
         " FROM runs WHERE project = ? AND run = ?",
         key,
     ).fetchone()
-    return None if row is None else _Row(*row)
+    if row is None:
+        return None
+    run = _Row(*row)
+    sound_head(key, Head(run.attempt, run.version, run.state, cast(StoredStatus, run.status)))
+    if not -1 <= (run.last_step or 0) <= MAX_COUNT:
+        raise foreign(key, "expected a last step that a controller writes, got another")
+    return run
 
 
 def _payload(database: sqlite3.Connection, run_id: int, attempt: int, step: int) -> bytes | None:
@@ -79,7 +88,7 @@ def append(database: sqlite3.Connection, key: RunKey, item: Append, max_records:
     if not unheard and item.version - run.version > item.step - (-1 if last is None else last):
         return AppendResult(Outcome.IMPLAUSIBLE, run.version, last)
 
-    database.execute("INSERT INTO records VALUES (?, ?, ?, ?)", (run.id, item.attempt, item.step, item.payload))
+    _insert(database, key, run.id, item)
     if unheard:
         _adopt(database, run.id, item.attempt, item.version)
     database.execute(
@@ -94,9 +103,16 @@ def append(database: sqlite3.Connection, key: RunKey, item: Append, max_records:
     return AppendResult(Outcome.APPENDED, successor(item.version), item.step, item.state)
 
 
+def _insert(database: sqlite3.Connection, key: RunKey, run_id: int, item: Append) -> None:
+    try:
+        database.execute("INSERT INTO records VALUES (?, ?, ?, ?)", (run_id, item.attempt, item.step, item.payload))
+    except sqlite3.IntegrityError:
+        raise foreign(key, f"expected no record after the newest step, got one at step {item.step}") from None
+
+
 def _adopt(database: sqlite3.Connection, run_id: int, attempt: int, version: int) -> None:
     """An attempt that this store has not heard of begins with its first record."""
-    database.execute("INSERT INTO attempts VALUES (?, ?, ?, NULL)", (run_id, attempt, version))
+    database.execute("INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, NULL)", (run_id, attempt, version))
     database.execute(
         "UPDATE runs SET attempt = ?, start_state = NULL, start_version = NULL, last_step = NULL, decisions = 0"
         " WHERE id = ?",

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from dcao_proto.message import MAX_ATTEMPT
@@ -19,8 +19,10 @@ from dcao_server.store.contract import (
     StoredRecord,
     StoredRun,
     StoredStatus,
+    StoreUnavailableError,
 )
 from dcao_server.store.keys import TOMBSTONE_SECONDS
+from dcao_server.store.sound import passing_over, sound, sound_head
 from dcao_server.store.sqlite_history import SLICE
 
 _COLUMNS = (
@@ -34,7 +36,7 @@ def _run(database: sqlite3.Connection, row: Any, *, with_attempts: bool = False)
     spec, digest, status, attempt, version, state, last_step, created_at, updated_at, decisions = fields
     sql = "SELECT attempt, version, step FROM attempts WHERE run_id = ? ORDER BY attempt"
     starts = database.execute(sql, (run_id,)).fetchall() if with_attempts else []
-    return StoredRun(
+    found = StoredRun(
         key=RunKey(project, run),
         spec=spec,
         digest=digest,
@@ -49,6 +51,19 @@ def _run(database: sqlite3.Connection, row: Any, *, with_attempts: bool = False)
         reason=reason,
         attempts=tuple(AttemptStart(*start) for start in starts),
     )
+    return sound(found)
+
+
+def _runs(database: sqlite3.Connection, rows: Iterable[Any]) -> list[StoredRun]:
+    """Those that are sound; the others are named in the log."""
+
+    def read(row: Any) -> StoredRun | StoreUnavailableError:
+        try:
+            return _run(database, row)
+        except StoreUnavailableError as error:
+            return error
+
+    return passing_over([read(row) for row in rows])
 
 
 def get(database: sqlite3.Connection, key: RunKey) -> StoredRun | None:
@@ -62,7 +77,7 @@ def head(database: sqlite3.Connection, key: RunKey) -> Head | None:
     row = database.execute(
         "SELECT attempt, version, state, status FROM runs WHERE project = ? AND run = ?", key
     ).fetchone()
-    return None if row is None else Head(*row)
+    return None if row is None else sound_head(key, Head(*row))
 
 
 def create(
@@ -106,20 +121,26 @@ def create(
 def page(database: sqlite3.Connection, project: str, after: tuple[float, str] | None, limit: int) -> list[StoredRun]:
     """Runs of a project, newest first."""
     created_at, name = after if after is not None else (float("inf"), "")
-    rows = database.execute(
-        f"SELECT {_COLUMNS} FROM runs WHERE project = ? AND (created_at, run) < (?, ?)"  # noqa: S608
-        " ORDER BY created_at DESC, run DESC LIMIT ?",
-        (project, created_at, name, limit),
-    ).fetchall()
-    return [_run(database, row) for row in rows]
+    found: list[StoredRun] = []
+    while len(found) < limit:
+        rows = database.execute(
+            f"SELECT {_COLUMNS} FROM runs WHERE project = ? AND (created_at, run) < (?, ?)"  # noqa: S608
+            f" AND {_is_name('run')} ORDER BY created_at DESC, run DESC LIMIT ?",
+            (project, created_at, name, limit),
+        ).fetchall()
+        found += _runs(database, rows)
+        if len(rows) < limit:
+            break
+        created_at, name = rows[-1][10], rows[-1][2]
+    return found[:limit]
 
 
 def projects(database: sqlite3.Connection, after: str, limit: int) -> list[str]:
     """Projects with runs, in order of name. Each is found by a jump in the index, however many runs it has."""
     found: list[str] = []
     while len(found) < limit:
-        sql = "SELECT MIN(project) FROM runs WHERE project > ? AND project != ?"
-        (name,) = database.execute(sql, (after, HIDDEN)).fetchone()
+        sql = f"SELECT MIN(project) FROM runs WHERE project > ? AND {_is_name('project')}"  # noqa: S608
+        (name,) = database.execute(sql, (after,)).fetchone()
         if name is None:
             break
         found.append(name)
@@ -129,7 +150,13 @@ def projects(database: sqlite3.Connection, after: str, limit: int) -> list[str]:
 
 def index(database: sqlite3.Connection, project: str) -> list[str]:
     """Names of a project's runs."""
-    return [name for (name,) in database.execute("SELECT run FROM runs WHERE project = ? ORDER BY run", (project,))]
+    sql = f"SELECT run FROM runs WHERE project = ? AND {_is_name('run')} ORDER BY run"  # noqa: S608
+    return [name for (name,) in database.execute(sql, (project,))]
+
+
+def _is_name(column: str) -> str:
+    """SQL: the deleted have none, and what somebody else wrote may have none."""
+    return f"{column} GLOB '[A-Za-z0-9]*' AND {column} NOT GLOB '*[^A-Za-z0-9._-]*'"
 
 
 def end(
@@ -187,6 +214,7 @@ def begin_attempt(database: sqlite3.Connection, key: RunKey, restart: Restart) -
     if row is None:
         return RestartResult(Outcome.MISSING)
     run_id, digest, owner, version, state, status, start_state, start_version = row
+    sound_head(key, Head(owner, version, state, status))
     if restart.state is not None and digest != restart.digest:
         return RestartResult(Outcome.OTHER_SPEC)
     attempt = owner + 1 if restart.attempt is None else restart.attempt
@@ -215,7 +243,7 @@ def begin_attempt(database: sqlite3.Connection, key: RunKey, restart: Restart) -
             run_id,
         ),
     )
-    database.execute("INSERT INTO attempts VALUES (?, ?, ?, ?)", (run_id, attempt, version, restart.step))
+    database.execute("INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?)", (run_id, attempt, version, restart.step))
     return RestartResult(Outcome.APPENDED, attempt, version, state)
 
 
@@ -233,10 +261,10 @@ def live(database: sqlite3.Connection, ids: Sequence[int]) -> list[LiveRun]:
     found = []
     for run_id in ids:
         sql = f"SELECT {_COLUMNS} FROM runs WHERE id = ? AND status = 'active'"  # noqa: S608
-        row = database.execute(sql, (run_id,)).fetchone()
-        if row is None:
+        runs = _runs(database, database.execute(sql, (run_id,)).fetchall())
+        if not runs:
             continue
-        run = _run(database, row)
+        (run,) = runs
         newest = database.execute(
             "SELECT attempt, step, payload FROM records WHERE run_id = ? AND attempt = ? ORDER BY step DESC LIMIT 1",
             (run_id, run.attempt),

@@ -87,6 +87,7 @@ def open_database(path: Path) -> sqlite3.Connection:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     database = sqlite3.connect(path, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False)
+    database.text_factory = _text
     try:
         found = database.execute("PRAGMA user_version").fetchone()[0]
         if found > VERSION:
@@ -101,6 +102,11 @@ def open_database(path: Path) -> sqlite3.Connection:
         database.close()
         raise
     return database
+
+
+def _text(stored: bytes) -> str:
+    """What is no UTF-8 was not written by a controller, and must not hide the rows beside it."""
+    return stored.decode(errors="replace")
 
 
 def touch(database: sqlite3.Connection) -> None:

@@ -57,8 +57,9 @@ class TroubleKind(Enum):
     )
     FOREIGN = (
         "foreign",
-        "what lies under a key of the controller is not the controller's",
-        "see the log for the operation; delete the key, and let nothing else write to dcao:1:* in this database",
+        "what the store has of this is not what a controller wrote",
+        "see the log for the run; delete it (or its key), or restore a whole backup, and let nothing else write to the "
+        "store",
         False,
     )
     DATABASE = (

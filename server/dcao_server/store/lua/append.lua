@@ -6,14 +6,16 @@
 local meta = redis.call('HMGET', KEYS[1], 'a', 'v', 'last', 'dg', 'status')
 if not meta[4] then return {6} end
 if meta[4] ~= ARGV[5] then return {8} end
-local owner, attempt = tonumber(meta[1]), tonumber(ARGV[1])
+local owner, version, last = number(meta[1]), number(meta[2]), newest(meta[3])
+if not (owner and version and last) then return foreign() end
+local attempt, base = tonumber(ARGV[1]), tonumber(ARGV[3])
 if attempt < owner then return {5, owner} end
-local version, base = tonumber(meta[2]), tonumber(ARGV[3])
 local step, id = tonumber(ARGV[2]), ARGV[2] .. '-1'
-local last = tonumber(meta[3] or '-1')
 -- An attempt that this store has not heard of: its beginning was lost, or the client restarted while we were away.
 local unheard = attempt > owner
+local starts = unheard and redis.call('HGET', KEYS[1], 'atts')
 if unheard then last = -1 end
+if unheard and not starts then return foreign() end
 
 if step <= last then
   local found = redis.call('XRANGE', KEYS[2], id, id)
@@ -30,11 +32,10 @@ if type(added) == 'table' and added.err then
   -- The stream is ahead of its meta, which only a meddling hand can bring about; what is in the stream stands.
   if not string.find(added.err, 'equal or smaller', 1, true) then return added end
   local found = redis.call('XRANGE', KEYS[2], id, id)
-  if #found == 0 then return {4, version, last} end
+  if #found == 0 then return added end
   return {1, version, last, redis.call('HGET', KEYS[1], 'st'), found[1][2][2]}
 end
 if unheard then
-  local starts = redis.call('HGET', KEYS[1], 'atts')
   redis.call('HSET', KEYS[1], 'a', ARGV[1], 'atts', starts .. ',' .. ARGV[1] .. ':' .. ARGV[3] .. ':')
   redis.call('HDEL', KEYS[1], 'as', 'av')
 end

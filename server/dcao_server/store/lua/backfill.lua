@@ -6,10 +6,13 @@
 local meta = redis.call('HMGET', KEYS[1], 'a', 'v', 'last', 'dg', 'status')
 if not meta[4] then return {6} end
 if meta[4] ~= ARGV[2] then return {8} end
-local owner, attempt = tonumber(meta[1]), tonumber(ARGV[1])
+local owner, version, last = number(meta[1]), number(meta[2]), newest(meta[3])
+if not (owner and version and last) then return foreign() end
+local attempt = tonumber(ARGV[1])
 if attempt < owner then return {5, owner} end
-local version, last = tonumber(meta[2]), tonumber(meta[3] or '-1')
 local unheard = attempt > owner
+local starts = unheard and redis.call('HGET', KEYS[1], 'atts')
+if unheard and not starts then return foreign() end
 if unheard then version, last = -1, -1 end
 
 local fresh, replayed = {}, 0
@@ -54,7 +57,6 @@ if #fresh > 0 then
   redis.call('EXPIRE', KEYS[2], ARGV[6])
 end
 if unheard then
-  local starts = redis.call('HGET', KEYS[1], 'atts')
   local began = string.format('%.0f', math.max(0, tonumber(ARGV[3]) - (#ARGV - 8) / 2))
   redis.call('HSET', KEYS[1], 'a', ARGV[1], 'atts', starts .. ',' .. ARGV[1] .. ':' .. began .. ':')
   redis.call('HDEL', KEYS[1], 'as', 'av', 'last')

@@ -5,9 +5,10 @@
 local meta = redis.call('HMGET', KEYS[1], 'a', 'v', 'last', 'dg', 'status', 'st', 'born')
 if not meta[4] then return {6} end
 if meta[4] ~= ARGV[3] then return {8} end
-local owner, attempt = tonumber(meta[1]), tonumber(ARGV[1])
+local owner, version, last = number(meta[1]), number(meta[2]), newest(meta[3])
+if not (owner and version and last and meta[6] and meta[7]) then return foreign() end
+local attempt = tonumber(ARGV[1])
 if attempt < owner then return {5, owner} end
-local version, last = tonumber(meta[2]), tonumber(meta[3] or '-1')
 if attempt > owner then last = -1 end
 if tonumber(ARGV[2]) <= last then
   local id = ARGV[2] .. '-1'
@@ -29,7 +30,9 @@ redis.call('HSETNX', KEYS[3], 'first', now)
 local count = redis.call('HLEN', KEYS[3]) - 2
 if count < tonumber(ARGV[9]) then count = count + redis.call('HSETNX', KEYS[3], 'w:' .. ARGV[4], ARGV[5]) end
 redis.call('EXPIRE', KEYS[3], ARGV[8])
-local since = now - tonumber(redis.call('HGET', KEYS[3], 'first'))
+local first = number(redis.call('HGET', KEYS[3], 'first'))
+if not first then return foreign() end
+local since = now - first
 if count < tonumber(ARGV[6]) and since < tonumber(ARGV[7]) then return {9, version, last, meta[6]} end
 local answer = {10, version, last, meta[6]}
 local all = redis.call('HGETALL', KEYS[3])

@@ -4,7 +4,8 @@
 local meta = redis.call('HMGET', KEYS[1], 'a', 'v', 'st', 'dg', 'status', 'as', 'av')
 if not meta[4] then return {6} end
 if ARGV[3] ~= '' and meta[4] ~= ARGV[5] then return {8} end
-local owner = tonumber(meta[1])
+local owner, kept = number(meta[1]), redis.call('HGET', KEYS[1], 'atts')
+if not (owner and number(meta[2]) and meta[3] and kept and (not meta[6] or number(meta[7]))) then return foreign() end
 local attempt = ARGV[1]
 if attempt == '' and owner >= tonumber(ARGV[8]) then return {12, owner} end
 if attempt == '' then attempt = string.format('%.0f', owner + 1) end
@@ -16,7 +17,7 @@ if wanted == owner then
 end
 local state, version = ARGV[3], ARGV[4]
 if state == '' then state, version = meta[3], meta[2] end
-local starts = redis.call('HGET', KEYS[1], 'atts') .. ',' .. attempt .. ':' .. version .. ':' .. ARGV[2]
+local starts = kept .. ',' .. attempt .. ':' .. version .. ':' .. ARGV[2]
 redis.call('HSET', KEYS[1], 'a', attempt, 'v', version, 'st', state, 'as', state, 'av', version, 'atts', starts, 'hb', ARGV[6])
 redis.call('HDEL', KEYS[1], 'last', 'reason')
 if meta[5] ~= 'created' then redis.call('HSET', KEYS[1], 'status', 'active') end
