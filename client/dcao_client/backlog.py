@@ -153,9 +153,9 @@ def backfill_body(chunk: Sequence[JournalEntry], attempt: int | None = None) -> 
     """A chunk as the body of a backfill, under the attempt that owns it now, or under its own.
 
     The first token says where the chunk begins, the last where it ends; those between follow from them and would be
-    most of its size. After a hole it begins anew.
+    most of its size. After a hole it begins anew, and after an entry whose own token is lost with the line before it.
     """
-    before = [None, *(entry.decision.version for entry in chunk)]
+    before = [None, *(None if entry.observation.state is None else entry.decision.version for entry in chunk)]
     entries = tuple(
         _for_wire(entry, attempt, first=entry.observation.version != version, last=entry is chunk[-1])
         for version, entry in zip(before, chunk, strict=False)

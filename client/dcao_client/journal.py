@@ -5,7 +5,8 @@ does no harm.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from io import FileIO
+from functools import partial
+from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ from dcao_client.errors import DcaoError
 from dcao_client.once import Once
 from dcao_proto import JournalEntry, RunSpec
 from dcao_proto.message import AttemptNumber, Count, Message, Name, ShortText
+from dcao_proto.policy.token import encode_spec
 
 MAX_BYTES = 256 * 1024 * 1024  # some 150,000 decisions
 MAX_LINE = 1024 * 1024  # bytes; an entry has some 2 KB
@@ -153,8 +155,8 @@ class Journal:
         damaged = 0
         with self.path.open("rb") as file:
             file.seek(offset)
-            while len(found) + damaged < count and (line := file.readline(MAX_LINE)):
-                offset += len(line)
+            while len(found) + damaged < count and (line := _line(file)):
+                offset = file.tell()
                 try:
                     found.append(with_token(_entry(line, self.path, f"byte {offset}"), before))
                     before = found[-1]
@@ -194,11 +196,12 @@ def without_token(entry: JournalEntry) -> JournalEntry:
 
 
 def with_token(entry: JournalEntry, before: JournalEntry | None) -> JournalEntry:
-    """The entry with the token that follows from the one before, where it was left out."""
+    """The entry with the token that follows from the one before, where it was left out.
+
+    Not from one that it does not follow: lines between may be damaged, or be another run's.
+    """
     seen = entry.observation
-    if seen.state is not None or before is None or before.decision.state is None:
-        return entry
-    if entry.decision.version != before.decision.version + 1:  # something is missing between them
+    if seen.state is not None or before is None or not _goes_on(entry, before):
         return entry
     known = {"state": before.decision.state, "version": before.decision.version}
     return JournalEntry.model_construct(observation=seen.model_copy(update=known), decision=entry.decision)
@@ -225,6 +228,26 @@ def _follows(entry: JournalEntry, before: JournalEntry | None) -> bool:
     return follows and stood_on == (before.decision.state, before.decision.version)
 
 
+def _goes_on(entry: JournalEntry, before: JournalEntry) -> bool:
+    """Whether a decision is the next one of the same run."""
+    if before.decision.state is None or entry.decision.version != before.decision.version + 1:
+        return False
+    return entry.decision.state is None or _specification(entry) == _specification(before)
+
+
+def _specification(entry: JournalEntry) -> str:
+    """That of the token after a decision, as it is written there; "" without one."""
+    return (entry.decision.state or "").partition(".")[2].partition(".")[0]
+
+
+def _line(file: BufferedReader) -> bytes:
+    """The next line, whatever is in the file: of one that is too long to be an entry its beginning only."""
+    line = rest = file.readline(MAX_LINE)
+    while len(rest) == MAX_LINE and not rest.endswith(b"\n"):
+        rest = file.readline(MAX_LINE)
+    return line if line is rest else line[:100] + rest[-1:]
+
+
 def read_journal(
     path: Path,
     passed_over: Callable[[DcaoError], None] | None = None,
@@ -248,16 +271,16 @@ def read_journal(
         raise DcaoError(f"expected a journal at {path}, got: {error.strerror}") from error
     except ValidationError:
         raise DcaoError(f"expected {path} to start with a journal header, got {first[:60]!r}") from None
-    return header, _entries(path, passed_over, ended)
+    return header, _entries(path, encode_spec(header.spec), passed_over, ended)
 
 
 def _entries(
-    path: Path, passed_over: Callable[[DcaoError], None] | None, ended: Callable[[JournalEnd], None] | None
+    path: Path, own: str, passed_over: Callable[[DcaoError], None] | None, ended: Callable[[JournalEnd], None] | None
 ) -> Iterator[JournalEntry]:
     before: JournalEntry | None = None
     with path.open("rb") as file:
         file.readline(MAX_LINE)
-        for number, line in enumerate(file, start=2):
+        for number, line in enumerate(iter(partial(_line, file), b""), start=2):
             if not line.endswith(b"\n"):  # the process died while it wrote
                 return
             if (end := _end_of(line)) is not None:
@@ -265,13 +288,15 @@ def _entries(
                     ended(end)
                 continue
             try:
-                before = with_token(_entry(line, path, f"line {number}"), before)
+                entry = with_token(_entry(line, path, f"line {number}"), before)
             except DcaoError as error:
                 if passed_over is None:
-                    raise
+                    raise DcaoError(f"{error}; remove the line to send the rest") from None
                 passed_over(error)
                 continue
-            yield before
+            if before is None or _specification(entry) in (own, _specification(before)):
+                before = entry  # another run's line is nothing to stand on
+            yield entry
 
 
 def _end_of(line: bytes) -> JournalEnd | None:
@@ -285,4 +310,4 @@ def _entry(line: bytes, path: Path, where: str) -> JournalEntry:
     try:
         return JournalEntry.model_validate_json(line)
     except ValidationError:
-        raise DcaoError(f"{path}, {where} is damaged; remove the line to send the rest") from None
+        raise DcaoError(f"{path}, {where} is damaged") from None

@@ -292,6 +292,89 @@ def test_sync_sends_what_it_can_of_a_poisoned_journal(controller: Controller, tm
     assert [r.step for r in history(controller.url, "poison")] == [10 * i for i in range(6)]
 
 
+def foreign_line() -> bytes:
+    """An entry of a run with another specification."""
+    spec = SPEC.model_copy(update={"probe_interval": 77})
+    lineage = Lineage(bind(spec))
+    seen = lineage.stamp(observations(1)[0])
+    decision = lineage.decide(seen)
+    return lineage.advance(seen, decision.model_copy(update={"step": 25})).wire_json() + b"\n"
+
+
+DAMAGED = {
+    "cut in the middle": lambda line: line[: len(line) // 2] + b"\n",
+    "run into the next": lambda line: line[: len(line) // 2],
+    "binary": lambda line: bytes(range(256)).replace(b"\n", b"") * 40 + b"\n",
+    "nothing": lambda line: b"\n",
+    "zeros": lambda line: bytes(5000) + b"\n",
+    "huge": lambda line: b"x" * (5 * journal.MAX_LINE + 3) + b"\n",
+    "just too long": lambda line: b" " * journal.MAX_LINE + line,
+    "deep": lambda line: b"[" * 100_000 + b"\n",
+    "a number": lambda line: line.replace(b'"step":', b'"step":1e999,"x":'),
+    "no text": lambda line: line.replace(b"loss", b"l\xff\xfess"),
+    "a newer field": lambda line: line.replace(b'{"observation":{', b'{"observation":{"newer":1,'),
+}
+
+
+def test_sync_passes_over_damaged_lines_and_names_them(controller: Controller, tmp_path):
+    """What is whole is in the history, as it was applied; the journal stays, for a line may be mended."""
+    with Session(SPEC, run="damaged", journal_dir=tmp_path) as session:
+        decisions = [session.decide(o) for o in observations(4 * len(DAMAGED) + 4)]
+    file = next(tmp_path.rglob("damaged.jsonl"))
+    lines = file.read_bytes().splitlines(keepends=True)
+    lost = set()
+    for place, (kind, damage) in enumerate(DAMAGED.items(), start=1):
+        lines[4 * place] = damage(lines[4 * place])
+        lost |= {4 * place - 1, *((4 * place,) if kind == "run into the next" else ())}
+    file.write_bytes(b"".join(lines))
+    whole = [d for i, d in enumerate(decisions) if i not in lost]
+    for known in (f"{len(whole)} stored", f"0 stored, {len(whole)} were there already"):
+        result = dcao("sync", str(file), url=controller.url)
+        assert result.returncode == 0, result.stderr
+        said = " ".join(result.stdout.split())
+        assert known in said
+        assert "line 5 is damaged; it was passed over" in said
+        assert f"{len(DAMAGED)} lines are damaged" in said
+        assert file.exists()
+    records = history(controller.url, "damaged")
+    assert [(r.step, r.decision.lr) for r in records] == [(d.step, d.lr) for d in whole]
+    assert sum(bool(r.deviates) for r in records) <= len(DAMAGED)  # those that stood on what is lost
+
+
+def test_sync_sets_another_runs_line_aside(controller: Controller, tmp_path):
+    """And what stands behind it is still this run's, and right."""
+    with Session(SPEC, run="mixed", journal_dir=tmp_path) as session:
+        decisions = [session.decide(o) for o in observations(9)]
+    file = next(tmp_path.rglob("mixed.jsonl"))
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join([*lines[:4], foreign_line(), *lines[4:]]))
+    result = dcao("sync", str(file), url=controller.url)
+    assert result.returncode == 0, result.stderr
+    assert "9 stored" in result.stdout
+    assert "1 were not taken" in result.stdout
+    records = history(controller.url, "mixed")
+    assert [(r.step, r.decision.lr) for r in records] == [(d.step, d.lr) for d in decisions]
+    assert not any(r.deviates for r in records)
+
+
+def test_a_line_without_an_end_costs_no_memory(small, tmp_path):
+    """In the queue of a session too: one line is one decision lost, however long it is."""
+    kept = Journal(tmp_path, HEADER, Once())
+    waiting = Backlog(kept, Once())
+    for entry in entries(30):
+        waiting.append(entry)
+    path = next(tmp_path.rglob("*.jsonl"))
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[15] = b"x" * (3 * journal.MAX_LINE) + b"\n"
+    path.write_bytes(b"".join(lines))
+    delivered = 0
+    while chunk := waiting.oldest(8):
+        delivered += len(chunk)
+        waiting.take(chunk)
+    assert (delivered, waiting.dropped) == (29, 1)
+    kept.close()
+
+
 def test_a_long_outage_costs_a_window_of_memory_and_no_time(tmp_path, monkeypatch, controller: Controller):
     """3,000 decisions away: all in order afterwards, none lost, no decision that waits for the delivery."""
     monkeypatch.setattr(patience, "LAST_RETRY", 0.2)

@@ -61,7 +61,9 @@ def sync(
             f"{refused} were not taken and are in {apart}; the last time because {sending.why}", markup=False
         )
     for line in damaged[:MOST_SAID]:
-        console().print(f"{line}; it was passed over and the journal is kept", markup=False)
+        console().print(f"{line}; it was passed over", markup=False)
+    if damaged:
+        console().print(f"{len(damaged)} lines are damaged; {journal} is kept, for they may be mended", markup=False)
     if sending.fenced:
         raise CommandError(
             f"{sending.fenced} are of an attempt that a newer one has taken over, whose history stands; {journal} is "
