@@ -14,10 +14,11 @@ import pytest
 
 from dcao_client.lineage import Lineage
 from dcao_experiments.controller_process import free_port
-from dcao_proto import Decision, Observation, RunSpec
+from dcao_proto import DecideRequest, Decision, Observation, RunSpec
 from dcao_proto.judge import judge
 from dcao_proto.policy import PolicyState, bind
 from dcao_proto.reading import UnreadableAnswerError, read_answer
+from tests.client.test_answers import Controller as AnswerController
 from tests.client.test_session import SPEC, bare, history, observations
 from tests.components.controller import Controller
 from tests.faults.hostile import Grammar
@@ -263,6 +264,75 @@ def test_it_goes_on_whatever_answers(package, hostile: HostileController):
     assert out["wrong"] == 0
     assert out["longest"] < 100 + 1000
     assert out["grown"] < 256  # MiB of a garbage-collected heap
+
+
+class Agreeing(AnswerController):
+    """The controller that the Python client is tested with; it tells the segment of a specification too."""
+
+    def right(self, kind: str, path: str, body: bytes) -> dict[str, Any]:
+        if path == "/v1/decide":
+            asked = DecideRequest.model_validate_json(body)
+            return bind(asked.spec).decide(asked.observation, PolicyState(), 0).wire()
+        return super().right(kind, path, body)
+
+
+@pytest.fixture
+def agreeing() -> Iterator[Agreeing]:
+    server = Agreeing()
+    yield server
+    server.close()
+
+
+@pytest.mark.parametrize("ahead", [2, 100, 2**53 - 2])
+def test_a_version_that_counts_more_than_was_decided_is_not_taken(package, agreeing, ahead):
+    """Echoed, it would be ahead of every store's, and a right controller would take nothing of this run any more."""
+
+    def further(kind, answer):
+        if kind != "decisions":
+            return answer
+        decision = json.loads(answer[2])
+        return answer[0], answer[1], json.dumps(decision | {"version": decision["version"] - 1 + ahead}).encode()
+
+    seen = observations(6)
+    talk = Talk(package, SPEC.wire(), run="r", url=agreeing.url, deadline=5000, pause=1)
+    decisions = [talk.decide(seen[0])]
+    agreeing.change = further
+    decisions += [talk.decide(o) for o in seen[1:4]]
+    agreeing.change = lambda kind, answer: answer
+    decisions += [talk.decide(o) for o in seen[4:]]
+    assert talk.say({"end": "finish"})["told"]
+    talk.close()
+    assert [d.persisted for d in decisions[:4]] == [True, False, False, False]
+    assert [stripped(d) for d in decisions] == as_python(SPEC, seen)
+    assert agreeing.steps == {o.step for o in seen}
+
+
+def test_what_the_store_loses_while_a_backlog_is_delivered_is_sent_again(package, agreeing):
+    """The backfill sets the version right, so no later answer shows the hole; the number of decisions does."""
+    seen = observations(8)
+    talk = Talk(package, SPEC.wire(), run="r", url=agreeing.url, deadline=5000, pause=1)
+    for observation in seen[:5]:
+        talk.decide(observation)
+    agreeing.change = lambda kind, answer: None
+    for observation in seen[5:]:
+        talk.decide(observation)
+    lost = {seen[3].step, seen[4].step}
+    told: list[int] = []
+
+    def forgetful(kind, answer):
+        if kind != "PUT":
+            return answer
+        agreeing.steps -= lost
+        lost.clear()
+        run = json.loads(answer[2]) | {"decisions": len(agreeing.steps), "version": 8}
+        told.append(run["decisions"])
+        return answer[0], answer[1], json.dumps(run).encode()
+
+    agreeing.change = forgetful
+    assert talk.say({"end": "finish"})["told"]
+    talk.close()
+    assert agreeing.steps == {observation.step for observation in seen}
+    assert told == [6]  # once: what it cannot be given is not asked about for ever
 
 
 @pytest.mark.parametrize("number", range(len(SNIPPETS)))

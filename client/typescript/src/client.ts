@@ -13,12 +13,15 @@ export type Options = {
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
 const MOST_WAITING = 1000; // entries of one backfill
+const RING = 256; // decisions kept after they were delivered: a replica of the store may lack the last of them
+const MOST_DECISIONS = 2 ** 40; // of a run; the controller takes no version above it
+type Entry = { observation: Observation; decision: Decision };
 const TIMEOUT = 5000, LONGEST_PAUSE = 60_000, NOT_OURS = 300_000; // ms
 const now = () => performance.now();
 
 /** One run's decisions, with the controller or without it. `decide` never throws, nor outlasts its deadline. */
 export class Client {
-  waiting: { observation: Observation; decision: Decision }[] = []; // applied, and not yet in the history
+  waiting: Entry[] = []; // applied, and not yet in the history
   lost = 0; // applied, and never to be in the history
   last: Decision | null = null;
   private readonly spec: FullSpec;
@@ -31,6 +34,9 @@ export class Client {
   private own = START; // what the law alone has come to, whatever was answered
   private token: string | null = null; // `state`, as it travels
   private version = 0;
+  private origin = 0; // the version that this attempt began at
+  private ring: Entry[] = []; // in the history, as the controller says
+  private beyond = 0; // decisions that the store lacks and was given again in vain
   private attempt = 1;
   private segment: string | null = null; // the specification in a token; known once the run is declared
   private quietUntil = 0;
@@ -68,6 +74,7 @@ export class Client {
       if (online) {
         const answer = believed(this.spec, asked, await this.send("POST", "/decisions", asked, end - now()), law);
         const read = answer.state === undefined ? state : readToken(answer.state, this.spec);
+        if (answer.version > this.version + 1) throw new Error("expected a version that counts the decisions made");
         if (read === null || !near(this.spec, law, decide(this.spec, asked, read, 0)[0], REACH ** 2))
           throw new Error("expected a state of this run, near the law's");
         [decision, state, this.pause] = [answer, read, this.firstPause];
@@ -77,7 +84,8 @@ export class Client {
     }
     [this.last, this.state, this.version] = [decision, state, decision.version];
     this.token = decision.state ?? (this.segment === null ? null : writeToken(this.segment, state));
-    if (!decision.persisted && this.transport !== null) this.keep(asked, decision);
+    if (decision.persisted) this.acknowledge([entryOf(asked, decision)]);
+    else if (this.transport !== null) this.keep(entryOf(asked, decision));
     return decision;
   }
 
@@ -111,13 +119,21 @@ export class Client {
 
   private async deliver(): Promise<void> {
     if (this.segment === null) await this.declare();
+    if (this.waiting.length === 0) return;
+    await this.handOver();
+    // What the store lost before would never show: the backlog has set its version right.
+    if (await this.misses()) await this.handOver();
+  }
+
+  private async handOver(): Promise<void> {
     while (this.waiting.length > 0) {
-      const entries = [...this.waiting];
+      const entries = this.waiting.slice(0, MOST_WAITING);
       try {
         type Result = { stored: number; replayed: number; fenced: number };
         const result = (await this.send("POST", "/decisions:backfill", { entries }, TIMEOUT)) as Result;
         if (result.fenced) throw Object.assign(new Error("a newer attempt owns the run"), { status: 409 });
         if (result.stored + result.replayed !== entries.length) throw new Error("expected every entry to be counted");
+        this.acknowledge(entries);
       } catch (error) {
         if (![413, 422].includes((error as Failure).status ?? 0)) throw error;
         this.lost += entries.length; // they will never be taken
@@ -125,6 +141,17 @@ export class Client {
       }
       this.waiting.splice(0, entries.length);
     }
+  }
+
+  /** Whether the store lacks what it acknowledged, which then waits again; what it lost too long ago is asked once. */
+  private async misses(): Promise<boolean> {
+    const run = (await this.send("PUT", "", this.spec, TIMEOUT)) as Run;
+    if (run.attempt !== this.attempt) throw Object.assign(new Error("another attempt owns the run"), { status: 409 });
+    const lacking = run.version - this.origin - run.decisions, newest = this.ring.at(-1)?.decision.step ?? -1;
+    const more = lacking > this.beyond || newest > (run.last_step ?? -1);
+    this.beyond = Math.max(lacking, 0) || 0;
+    if (more) [this.waiting, this.ring] = [[...this.ring, ...this.waiting], []];
+    return more;
   }
 
   /** Creates the run. One that has a history is gone on with, under a new attempt that fences off the one before. */
@@ -138,20 +165,25 @@ export class Client {
       throw new Error("expected a run as it was declared");
     this.attempt = from.attempt;
     this.segment = token!.split(".")[1]!;
-    for (const { observation, decision } of this.waiting) observation.attempt = decision.attempt = this.attempt;
+    for (const { observation, decision } of [...this.ring, ...this.waiting])
+      observation.attempt = decision.attempt = this.attempt;
     if (goesOn && this.last === null)
       this.warn(
         `the run was there already (attempt ${run.attempt}, ${run.status}): this goes on from its newest state as ` +
           `attempt ${from.attempt}; give a new training a new name`,
       );
     const state = goesOn && this.last === null ? readToken(from.state, this.spec) : null;
-    if (state !== null && Number.isSafeInteger(from.version))
-      [this.state, this.own, this.version] = [state, state, from.version];
+    if (state !== null && from.version >= 0 && from.version <= MOST_DECISIONS)
+      [this.state, this.own, this.version, this.origin] = [state, state, from.version, from.version];
     this.token = writeToken(this.segment, this.state);
   }
 
-  private keep(observation: Observation, { state: _, ...decision }: Decision): void {
-    if (this.waiting.length < MOST_WAITING) this.waiting.push({ observation, decision });
+  private acknowledge(entries: Entry[]): void {
+    this.ring = [...this.ring, ...entries].slice(-RING);
+  }
+
+  private keep(entry: Entry): void {
+    if (this.waiting.length < MOST_WAITING) this.waiting.push(entry);
     else if (this.lost++ === 0) this.warn(`${MOST_WAITING} decisions wait; the history will lack those that follow`);
   }
 
@@ -171,6 +203,8 @@ export class Client {
     return this.transport!.send(method, this.run + path, body, timeout);
   }
 }
+
+const entryOf = (observation: Observation, { state: _, ...decision }: Decision): Entry => ({ observation, decision });
 
 /** A loss or a curvature that is no number crosses no wire: the run has diverged. A base that is none is not used. */
 function finite({ base, ...seen }: Observation): Observation {

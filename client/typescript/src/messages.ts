@@ -35,7 +35,9 @@ export type Decision = Values & {
   groups?: { name: string; multiplier: number }[]; state?: string; version: number;
 };
 /** What the controller says of a run, or of an attempt of it, as far as it is looked at. */
-export type Run = { attempt: number; version: number; decisions: number; state?: string; status?: string };
+export type Run = {
+  attempt: number; version: number; decisions: number; last_step?: number; state?: string; status?: string;
+};
 
 const KEPT: Interval = [1, 1], FREE: Interval = [0.5, 2];
 const LR: Record<string, Interval> = { watch: KEPT, guard: [0, 1], path: [0, 16] };
