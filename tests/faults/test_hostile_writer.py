@@ -25,6 +25,7 @@ def test_nothing_that_a_writer_sends_hurts(tmp_path: Path, redis_server: RedisSe
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # two and a half minutes when idle, and more than five on a busy machine
 @pytest.mark.parametrize("seed", range(4))
 def test_nothing_that_many_writers_send_hurts(tmp_path: Path, seed: int) -> None:
     assert run(seed, 5000, tmp_path).faults == []

@@ -1,7 +1,8 @@
-"""The fuzz proof: `python -m tests.server.fuzz.run --examples 700` (schemathesis, all checks on, every phase).
+"""The fuzz proof: `python -m tests.server.fuzz.run --examples 700` (schemathesis, all checks on, phase by phase).
 
 Starts a controller with API keys on SQLite, or on a Redis of its own with `--redis`, some runs in it, and lets
-schemathesis at its OpenAPI document. Exits 1 on an answer of 5xx, an undocumented one, or any other failed check.
+schemathesis at its OpenAPI document. Exits 1 on an answer of 5xx, an undocumented one, any other failed check, or a
+phase that was not done in its time. Says every half minute how far it is.
 """
 
 import argparse
@@ -28,6 +29,8 @@ from tests.server.operation.process import running
 HERE = Path(__file__).parent
 PROJECT = "fuzz"
 POLICIES = ("default", "paper", "edge", "constant")
+PHASES = ("examples,coverage", "fuzzing", "stateful")
+SAID_EVERY = 30.0  # s
 
 
 class Outcome(NamedTuple):
@@ -40,7 +43,7 @@ class Outcome(NamedTuple):
     """Requests that failed inside, from the controller's log."""
 
 
-def fuzz(folder: Path, *, examples: int, seed: int, redis: bool = False) -> Outcome:
+def fuzz(folder: Path, *, examples: int, seed: int, redis: bool = False, seconds: float = 3000.0) -> Outcome:
     """One run of schemathesis.
 
     Args:
@@ -48,7 +51,9 @@ def fuzz(folder: Path, *, examples: int, seed: int, redis: bool = False) -> Outc
         examples: for each operation and phase, at most.
         seed: of the generated data.
         redis: on a Redis instead of SQLite.
+        seconds: for all phases together; what is not done then has failed.
     """
+    ends = time.monotonic() + seconds
     key, record = create_key({"*": Scope.ADMIN})
     KeyFile(folder / "keys.jsonl").add(record)
     settings = {
@@ -67,16 +72,56 @@ def fuzz(folder: Path, *, examples: int, seed: int, redis: bool = False) -> Outc
             "--config-file", str(HERE / "schemathesis.toml"),
             "run", f"{server.url}/openapi.json",
             "--header", f"Authorization: Bearer {key}",
-            "--checks", "all", "--phases", "examples,coverage,fuzzing,stateful",
-            "--max-examples", str(examples), "--seed", str(seed),
+            "--checks", "all", "--max-examples", str(examples), "--seed", str(seed),
             "--continue-on-failure", "--warnings", "off", "--no-color", "--generation-database", "none",
         ]  # fmt: skip
         environ = {**os.environ, "SCHEMATHESIS_HOOKS": "tests.server.fuzz.hooks", "DCAO_FUZZ_WORLD": str(world)}
         environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE.parents[2]), os.environ.get("PYTHONPATH")]))
-        done = subprocess.run(command, env=environ, capture_output=True, text=True, cwd=folder, check=False)
+        codes, reports = [], []
+        for phase in PHASES:
+            code, report = _watched([*command, "--phases", phase], environ, folder, phase, ends)
+            codes.append(code)
+            reports.append(report)
         failures = [line["exception"][-800:] for line in server.lines() if line["event"] == "request failed"]
-    made = re.search(r"(\d[\d,]*) generated", done.stdout)
-    return Outcome(done.returncode, int(made[1].replace(",", "")) if made else 0, done.stdout + done.stderr, failures)
+    cases = sum(_cases(report) for report in reports)
+    return Outcome(max(codes, key=abs), cases, "\n".join(reports), failures)
+
+
+def _watched(command: list[str], environ: dict[str, str], folder: Path, phase: str, ends: float) -> tuple[int, str]:
+    """One phase: its exit code and report; killed at its end, and then a failure."""
+    began = time.monotonic()
+    report = folder / "report"
+    with report.open("wb") as out:
+        process = subprocess.Popen(command, env=environ, stdout=out, stderr=subprocess.STDOUT, cwd=folder)
+        try:
+            while True:
+                left = ends - time.monotonic()
+                try:
+                    code = process.wait(max(0.0, min(SAID_EVERY, left)))
+                    break
+                except subprocess.TimeoutExpired:
+                    log = (folder / "log").stat().st_size / 2**20
+                    print(
+                        f"{phase}: {time.monotonic() - began:.0f} s, {log:.1f} MiB of log", file=sys.stderr, flush=True
+                    )
+                    if left <= 0:
+                        code = -1
+                        break
+        finally:
+            process.kill()
+            process.wait()
+    text = report.read_text(errors="replace") + ("" if code >= 0 else f"\n{phase} was not done in time\n")
+    print(
+        f"{phase}: {_cases(text)} cases in {time.monotonic() - began:.0f} s, exit code {code}",
+        file=sys.stderr,
+        flush=True,
+    )
+    return code, text
+
+
+def _cases(report: str) -> int:
+    made = re.search(r"(\d[\d,]*) generated", report)
+    return int(made[1].replace(",", "")) if made else 0
 
 
 @contextmanager
@@ -120,10 +165,17 @@ def main() -> int:
     parser.add_argument("--examples", type=int, default=700, help="for each operation and phase, at most")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--redis", action="store_true", help="on Redis instead of SQLite")
+    parser.add_argument("--seconds", type=float, default=3000.0, help="for all phases together")
     arguments = parser.parse_args()
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        outcome = fuzz(Path(folder), examples=arguments.examples, seed=arguments.seed, redis=arguments.redis)
+        outcome = fuzz(
+            Path(folder),
+            examples=arguments.examples,
+            seed=arguments.seed,
+            redis=arguments.redis,
+            seconds=arguments.seconds,
+        )
     print(outcome.report)
     print(*outcome.failures, sep="\n")
     print(f"{outcome.cases} cases in {time.monotonic() - started:.0f} s, exit code {outcome.code}")
