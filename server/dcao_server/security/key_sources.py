@@ -4,9 +4,11 @@ import fcntl
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
+import structlog
 from pydantic import ValidationError
 
 from dcao_proto.secret_file import read_text
@@ -14,6 +16,7 @@ from dcao_server.security.keys import ApiKey
 from dcao_server.security.own_redis import OwnRedis
 from dcao_server.store.keys import PREFIX
 
+_log = structlog.get_logger(__name__)
 Keys = Mapping[str, ApiKey]
 REDIS_KEY = f"{PREFIX}:keys"
 """Hash: key id → JSON record. Outside the runs' slots, and never touched by the decision script."""
@@ -139,7 +142,13 @@ class KeysInRedis:
             raise KeySourceError(
                 f"expected API keys in Redis ({REDIS_KEY}), got {error!r}; is Redis reachable?"
             ) from error
-        return parse_lines("\n".join(_text(record) for record in stored.values()), f"Redis {REDIS_KEY}")
+        keys: dict[str, ApiKey] = {}
+        for name, record in stored.items():
+            try:
+                keys |= parse_lines(_text(record), f"Redis {REDIS_KEY}")
+            except (KeySourceError, UnicodeDecodeError):
+                _say(_text(name, errors="replace")[:64])
+        return keys
 
     async def add(self, key: ApiKey) -> None:
         """Store a key."""
@@ -150,5 +159,13 @@ class KeysInRedis:
         return bool(await self._redis.client.hdel(REDIS_KEY, key_id))
 
 
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+def _text(value: bytes | str, errors: str = "strict") -> str:
+    return value.decode(errors=errors) if isinstance(value, bytes) else value
+
+
+@lru_cache(maxsize=100)
+def _say(name: str) -> None:
+    """Once: one record that is none must not lock out those whose keys are."""
+    _log.error(
+        "an API key record is not read", field=name, key=REDIS_KEY, fix="revoke it by that id, and make a new key"
+    )

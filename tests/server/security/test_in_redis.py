@@ -7,10 +7,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from dcao_server.main import main
 from dcao_server.security.audit_sinks import AUDIT_KEY, REFUSALS_KEY
-from dcao_server.security.key_sources import REDIS_KEY
+from dcao_server.security.key_sources import REDIS_KEY, KeysInRedis
+from dcao_server.security.keys import Scope, create_key
+from dcao_server.security.own_redis import OwnRedis
+from dcao_server.settings import Settings
 from tests.components.redis_server import RedisServer
 from tests.server.operation.process import Server, running
 
@@ -117,3 +121,19 @@ def test_refusals_and_changes_are_in_the_audit_stream(
         ("refused", "key-in-query"),
     }
     assert writer.split("_")[2] not in str(events)
+
+
+async def test_a_record_that_is_none_locks_nobody_out(mortal_redis: RedisServer) -> None:
+    """Half a backup, another program: those whose keys are there come in, also after the controller starts anew."""
+    redis = OwnRedis(Settings(redis_url=mortal_redis.url, redis_timeout_seconds=10.0))
+    source = KeysInRedis(redis)
+    _, record = create_key({"vision": Scope.WRITE})
+    await source.add(record)
+    with mortal_redis.client() as client:
+        client.hset(REDIS_KEY, mapping={b"\xff": b"\xff\xfe", "x": "{}", "y": "", "z": '{"id": "' + "9" * 10_000})
+    with capture_logs() as logs:
+        for _ in range(3):
+            assert await source.load() == {record.id: record}
+    assert {line["field"] for line in logs if line["event"] == "an API key record is not read"} == {"\ufffd", "x", "z"}
+    assert len(logs) == 3
+    await redis.close()
