@@ -13,15 +13,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from dcao_client.hooks.path import FIRST_DISTANCE, stride_of
 from dcao_client.hooks.shape import HELD_SHARE, HELD_STEPS
 from dcao_client.spectrum.jax.tree import split
 from dcao_proto.policy.path import PUSH_AVERAGE
 
 Metric = Sequence[Array] | None  # P of every array; None for P = 1
 
-STRIDE, WHOLE = 8, 1 << 14  # as in `path_meter.py`: of large arrays every eighth element stands for all
-FIRST_DISTANCE = 1e-4
-LEAST_GROWTH, GUARDED_GROWTH = 0.05, 1.0  # as in `user_path.py`
 BETA2, EPS, AVERAGING = 0.999, 1e-8, 0.9  # as in `schedule_free.py`
 
 
@@ -90,15 +88,11 @@ def adam_metric(second: Sequence[Array], step: Array, beta2: Any, eps: Any) -> l
 
 def _sum(squares: Sequence[Array], like: Sequence[Array], metric: Metric = None) -> Array:
     scaled = squares if metric is None else [s * _sketch(p) for s, p in zip(squares, metric, strict=True)]
-    return jnp.sum(jnp.stack([_stride(a) * jnp.sum(s) for a, s in zip(like, scaled, strict=True)]))
-
-
-def _stride(array: Array) -> int:
-    return 1 if array.size <= WHOLE else STRIDE
+    return jnp.sum(jnp.stack([stride_of(a.size) * jnp.sum(s) for a, s in zip(like, scaled, strict=True)]))
 
 
 def _sketch(array: Array) -> Array:
-    return array.ravel()[:: _stride(array)].astype(jnp.float32)
+    return array.ravel()[:: stride_of(array.size)].astype(jnp.float32)
 
 
 class Averaged(NamedTuple):

@@ -6,9 +6,9 @@
 r/√G is a learning rate without a tuned number in it (Ivgi et al. 2023, "DoG", §2; in the metric of the optimizer as in
 Mishchenko & Defazio 2023, "Prodigy").
 
-Of large tensors every eighth element stands for all (Prodigy takes every eleventh): x₀ then costs an eighth of a vector
-and both sums an eighth of their time, and what matters is their ratio, of which both are the same sample. The
-samples of all tensors are one flat vector, and both sums come from the device in one transfer a step.
+Of large tensors an eighth of the elements or less stands for all (`path.stride_of`): x₀ then costs an eighth of a
+vector at most and both sums an eighth of their time, and what matters is their ratio, of which both are the same
+sample. The samples of all tensors are one flat vector, and both sums come from the device in one transfer a step.
 """
 
 from __future__ import annotations
@@ -21,11 +21,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from dcao_client.hooks.path import FIRST_DISTANCE, stride_of
 from dcao_client.spectrum.torch.sharded import local
-
-STRIDE = 8
-WHOLE = 1 << 14  # elements up to which a tensor is measured whole
-FIRST_DISTANCE = 1e-4  # of 1 + ‖x₀‖, where no curvature says how far the first step may go (DoG's own choice)
 
 
 class PathMeter:
@@ -42,7 +39,7 @@ class PathMeter:
         self._came: Tensor | None = None  # r² of the last step, still on the device
         self._known: list[int] = []
         self.strides: list[int] = []
-        self._sizes: list[int] = []
+        self.sizes: list[int] = []
         self._origin = torch.empty(0)
         self._counts = torch.empty(0)  # elements that each sample stands for
         self._groups: list[tuple[Any, torch.device]] = []
@@ -54,19 +51,19 @@ class PathMeter:
         known = [id(p) for p in parameters]
         if known == self._known or not known:
             return
-        kept = torch.split(self._origin, self._sizes) if self._known else ()
+        kept = torch.split(self._origin, self.sizes) if self._known else ()
         old = dict(zip(self._known, kept, strict=True))
         self._known, self._views = known, {}
-        self.strides = [1 if local(p).numel() <= WHOLE else STRIDE for p in parameters]
+        self.strides = [stride_of(local(p).numel()) for p in parameters]
         device = local(parameters[0]).device
         samples = [
             old[id(p)] if id(p) in old else sketch(p.detach(), stride).to(device, torch.float32, copy=True)
             for p, stride in zip(parameters, self.strides, strict=True)
         ]
-        self._sizes = [sample.numel() for sample in samples]
+        self.sizes = [sample.numel() for sample in samples]
         self._origin = torch.cat(samples)
         self._counts = torch.cat(
-            [torch.full((size,), float(n), device=device) for size, n in zip(self._sizes, self.strides, strict=True)]
+            [torch.full((size,), float(n), device=device) for size, n in zip(self.sizes, self.strides, strict=True)]
         )
         self._groups = _shard_groups(parameters)
 
@@ -84,7 +81,7 @@ class PathMeter:
         else:
             views = [
                 self._origin.new_zeros(size) if t is None else sketch(t, stride)
-                for t, stride, size in zip(tensors, self.strides, self._sizes, strict=True)
+                for t, stride, size in zip(tensors, self.strides, self.sizes, strict=True)
             ]
             if lasting and not any(t is not None and _is_copied(t) for t in tensors):
                 self._views[lasting] = where, views
@@ -100,7 +97,7 @@ class PathMeter:
         """One number a parameter, on every element of its sketch; 0 for None."""
         return torch.cat(
             [self._origin.new_zeros(size) if n is None else n.to(self._origin).expand(size)
-             for n, size in zip(numbers, self._sizes, strict=True)]
+             for n, size in zip(numbers, self.sizes, strict=True)]
         )  # fmt: skip
 
     @property

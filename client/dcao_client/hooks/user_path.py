@@ -6,23 +6,19 @@ have come. The metric P is what the optimizer divides by (`spectrum.precondition
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from dcao_client.hooks.path import GUARDED_GROWTH, LEAST_GROWTH
 from dcao_client.hooks.path_meter import PathMeter, sketch
 from dcao_client.hooks.shape import Shape
-from dcao_client.spectrum.torch.precondition import rule
+from dcao_client.spectrum.torch.precondition import Rule, rule
 from dcao_proto import Path
 
-# Momentum answers a rate over 1/(1−β) steps, so the rate grows by no more than e in that time. Measured on a post-LN
-# language model under AdamW, β₁ = 0.9: 1.1 a step 1.89, 1.05 1.98, 1.2 and beyond lost (docs/policies.md).
-LEAST_GROWTH = 0.05
-# Below a rate that the user has set there is less to fear, and a short run has no time for that: on the same model, at
-# the tuned rate, 1.1 a step costs .14 and 2 a step .01. Not under SGD: there a CNN was lost at 8 times the tuned rate.
-GUARDED_GROWTH = 1.0
 # A rate below this share of r/√G moves nothing; growing from there takes 145 steps at β = 0.9, from a rate of 1e-300
 # it would take 7,000.
 LEAST_LEVEL = 2.0**-20
@@ -61,8 +57,9 @@ class UserPath:
         parameters = self._parameters()
         self.meter.cover(parameters)
         moving = any(p.grad is not None for p in parameters)
-        self._metric = None if self._how is None else self._flat_metric(parameters)
-        self.meter.saw(self.meter.flat([p.grad for p in parameters]), self._metric, scale=self._loss_scale())
+        gradients = self.meter.flat([p.grad for p in parameters])
+        self._metric = None if self._how is None else self._flat_metric(self._how, parameters, gradients)
+        self.meter.saw(gradients, self._metric, scale=self._loss_scale())
         self._shape_now = self.shape.follow(lr)
         if not moving or self.meter.squares <= 0:
             return 0.0
@@ -103,21 +100,36 @@ class UserPath:
         scale = getattr(self._optimizer, "grad_scale", None)
         return float(scale) if scale is not None else 1.0
 
-    def _flat_metric(self, parameters: list[nn.Parameter]) -> Tensor:
-        """P on the meter's sketch: every rule works entry by entry, so a sketch of its input will do."""
-        assert self._how is not None  # noqa: S101  (the caller looked)
+    def _flat_metric(self, how: Rule, parameters: list[nn.Parameter], gradients: Tensor) -> Tensor:
+        """P on the meter's sketch: every rule works entry by entry, so one call does for all that share its numbers."""
         groups = {id(p): group for group in self._optimizer.param_groups for p in group["params"]}
-        whole = callable(getattr(type(self._optimizer), "preconditioner", None))  # such a one knows whole tensors only
+        states = [self._optimizer.state.get(p, {}) for p in parameters]
+        if callable(getattr(type(self._optimizer), "preconditioner", None)):  # such a one knows whole tensors only
+            return self._metric_of_each(how, parameters, states, groups)
+        steps = _steps(states)
+        moments = {
+            name: self.meter.flat([state.get(name) for state in states], lasting=name)
+            for name in {n for state, p in zip(states, parameters, strict=True) for n in state if _is_like(state[n], p)}
+        }
+        found, at = [], 0
+        alike = zip(parameters, steps, self.meter.sizes, strict=True)
+        for _, run in itertools.groupby(alike, key=lambda each: (id(groups[id(each[0])]), each[1])):
+            members = list(run)
+            parameter, step, _ = members[0]
+            end = at + sum(size for *_, size in members)
+            state, group = {"step": step, **{n: m[at:end] for n, m in moments.items()}}, groups[id(parameter)]
+            found.append(how(parameter, state, group, gradients[at:end]) / bias(state, group))
+            at = end
+        return torch.cat(found) if len(found) > 1 else found[0]
+
+    def _metric_of_each(
+        self, how: Rule, parameters: list[nn.Parameter], states: list[dict[str, Any]], groups: dict[int, Any]
+    ) -> Tensor:
         found = []
-        for parameter, stride in zip(parameters, self.meter.strides, strict=True):
-            group = groups[id(parameter)]
-            state = self._optimizer.state.get(parameter, {})
+        for parameter, state, stride in zip(parameters, states, self.meter.strides, strict=True):
             gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
-            if whole:
-                P = sketch(self._how(parameter, state, group, gradient.double()), stride)
-            else:
-                state = {n: sketch(v, stride) if _is_like(v, parameter) else v for n, v in state.items()}
-                P = self._how(parameter, state, group, sketch(gradient, stride).double())
+            group = groups[id(parameter)]
+            P = sketch(how(parameter, state, group, gradient.double()), stride)
             found.append((P / bias(state, group)).float())
         return torch.cat(found)
 
@@ -131,6 +143,14 @@ class UserPath:
         self.meter.load_state_dict(state["meter"])
         self.shape.load_state_dict(state["shape"])
         self.level = float(state["level"])
+
+
+def _steps(states: list[dict[str, Any]]) -> list[float]:
+    """How many updates each has had, in one transfer where they are tensors; 0 before the first."""
+    given = [state.get("step", 0) for state in states]
+    if given and all(isinstance(step, Tensor) for step in given):
+        return [float(step) for step in torch.stack([step.reshape(()) for step in given]).tolist()]
+    return [float(step) for step in given]
 
 
 def bias(state: dict[str, Any], group: dict[str, Any]) -> float:

@@ -61,7 +61,7 @@ def _moment(state: State, name: str, like: Tensor) -> Tensor:
     kept = state.get(name)
     if not isinstance(kept, Tensor):
         return torch.zeros_like(like)
-    return real_view(local(kept.detach())).to(torch.float64)
+    return real_view(local(kept.detach())).to(like.dtype)
 
 
 def _adam(state: State, group: Group, g: Tensor) -> Tensor:
