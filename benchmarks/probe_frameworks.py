@@ -1,4 +1,4 @@
-"""What a solve costs in JAX beside torch: the same network, weights, batch and tolerances, in gradients of each.
+"""What a solve costs in JAX and TensorFlow beside torch: the same network, weights and batch, in gradients of each.
 
     .venv-frameworks/bin/python -m benchmarks.probe_frameworks
 
@@ -17,11 +17,13 @@ os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_paralleli
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tensorflow as tf
 import torch
 
 from dcao_client.spectrum import Probe as TorchProbe
 from dcao_client.spectrum import ProbeSettings
 from dcao_client.spectrum.jax.probe import Probe
+from dcao_client.spectrum.tensorflow.probe import Probe as TensorFlowProbe
 
 ROUNDS = 5
 WIDTH = 128
@@ -38,9 +40,9 @@ def attention(w: list[Any], x: Any, of: Any) -> Any:
     """Three blocks of attention and a tanh layer, 400,000 parameters."""
     x = x @ w[0]
     for q, k, v, o, up, down in zip(*(w[1 + i : -1 : 6] for i in range(6)), strict=True):
-        scores = (x @ q) @ (x @ k).swapaxes(-1, -2) / WIDTH**0.5
+        scores = (x @ q) @ of.swapaxes(x @ k, -1, -2) / WIDTH**0.5
         spread = of.exp(scores - 8.0)
-        x = x + (spread / spread.sum(-1)[..., None]) @ (x @ v) @ o
+        x = x + (spread / of.sum(spread, -1)[..., None]) @ (x @ v) @ o
         x = x + of.tanh(x @ up) @ down
     return x @ w[-1]
 
@@ -66,6 +68,33 @@ class Net(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return NETS[self.kind](list(self.w), x, torch)
+
+
+class Module(tf.Module):
+    """The same weights as variables."""
+
+    def __init__(self, kind: str, weights: list[np.ndarray]) -> None:
+        super().__init__()
+        self.kind, self.w = kind, [tf.Variable(w) for w in weights]
+
+    def __call__(self, x: Any) -> Any:
+        return NETS[self.kind](list(self.w), x, Tensors)
+
+
+class Tensors:
+    """TensorFlow's functions under the names that the networks use."""
+
+    tanh, exp, sum = tf.tanh, tf.exp, tf.reduce_sum
+
+    @staticmethod
+    def swapaxes(x: Any, *_: int) -> Any:
+        """Of the last two axes."""
+        return tf.linalg.matrix_transpose(x)
+
+
+def tf_loss(model: Module, batch: tuple[Any, Any]) -> Any:
+    """The same cross entropy."""
+    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(batch[1], model(batch[0])))
 
 
 def least(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
@@ -100,6 +129,17 @@ def compare(kind: str) -> None:
     exact, auto = probes["double_backward"].measure(there), probes["auto"].measure(there)
     ours = probe.measure(here, params)
     jax.block_until_ready(gradient(params, here))
+    module, tensors = Module(kind, weights), (tf.constant(x), tf.constant(y))
+    flow = TensorFlowProbe(module, tf_loss)
+
+    @tf.function
+    def slope() -> Any:
+        with tf.GradientTape() as tape:
+            value = tf_loss(module, tensors)
+        return tape.gradient(value, module.trainable_variables)
+
+    found = flow.measure(tensors)
+    slope()
     times = least(
         {
             "torch gradient": lambda: [torch.autograd.grad(torch_loss(net, there), list(net.w)) for _ in range(5)],
@@ -107,6 +147,8 @@ def compare(kind: str) -> None:
             "torch exact": lambda: probes["double_backward"].measure(there),
             "torch auto": lambda: probes["auto"].measure(there),
             "jax": lambda: probe.measure(here, params),
+            "tensorflow gradient": lambda: [slope()[0].numpy() for _ in range(5)],
+            "tensorflow": lambda: flow.measure(tensors),
         }
     )
     torchs, jaxs = times["torch gradient"] / 5, times["jax gradient"] / 5
@@ -120,9 +162,15 @@ def compare(kind: str) -> None:
         f"  jax: {jaxs * 1e3:.1f} ms a gradient; {own:.1f} of its own ({ours.matvecs}), {other:.1f} of torch's",
         flush=True,
     )
+    flows = times["tensorflow gradient"] / 5
+    own, other = times["tensorflow"] / flows, times["tensorflow"] / torchs
+    costs = f"{own:.1f} of its own ({found.matvecs}), {other:.1f} of torch's"
+    print(f"  tensorflow: {flows * 1e3:.1f} ms a gradient; {costs}", flush=True)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
     for name in NETS:
         compare(name)

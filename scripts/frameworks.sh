@@ -9,5 +9,5 @@ if [ ! -x "$VENV/bin/python" ]; then
 fi
 . scripts/torch.sh
 $pip install -q -c constraints-frameworks.txt --group frameworks --group fastai \
-    -e '.[accelerate,ignite,lightning,optax,ray,skorch,transformers]'
+    -e '.[accelerate,ignite,lightning,optax,ray,skorch,tensorflow,transformers]'
 $pip install -q -c constraints-frameworks.txt --no-deps fastai # see the group of its name

@@ -17,6 +17,7 @@ ADAPTERS = (
     ),
     *(f"dcao_client.hooks.jax_{name}" for name in ("control", "optimizer", "path", "standing", "steering")),
     *(f"dcao_client.spectrum.jax.{name}" for name in ("arrays", "operator", "probe", "tree")),
+    *(f"dcao_client.spectrum.tensorflow.{name}" for name in ("arrays", "borrowed", "layout", "operator", "probe")),
 )
 PACKAGES = ["dcao_proto", "dcao_server", "dcao_client", "dcao_experiments"]
 
@@ -69,8 +70,9 @@ def test_the_wheel_holds_types_scripts_and_page(installed):
         ("client", ["torch", "jax", "fastapi", "redis", "uvicorn"]),
         ("torch", ["jax", "fastapi", "redis", "uvicorn"]),
         ("optax", ["torch", "fastapi", "redis", "uvicorn"]),
+        ("tensorflow", ["torch", "jax", "fastapi", "redis", "uvicorn"]),
     ],
-    ids=["base", "server", "client", "torch", "optax"],
+    ids=["base", "server", "client", "torch", "optax", "tensorflow"],
 )
 def test_an_extra_brings_no_more_than_its_side_needs(wheel, extra, never, tmp_path):
     """What pip would install into an empty environment."""
@@ -95,5 +97,5 @@ def test_an_extra_brings_no_more_than_its_side_needs(wheel, extra, never, tmp_pa
     ]
     run(*command, env=os.environ)
     names = {item["metadata"]["name"].lower() for item in json.loads(report.read_text())["install"]}
-    assert {"pydantic", *({extra} & {"torch", "optax"})} <= names
+    assert {"pydantic", *({extra} & {"torch", "optax", "tensorflow"})} <= names
     assert not names & set(never)

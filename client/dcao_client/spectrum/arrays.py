@@ -19,7 +19,7 @@ import numpy.typing as npt
 # A flat vector, or some as rows, of whichever framework.
 Vector = Any
 Numbers = npt.NDArray[np.float64]
-FRAMEWORKS = {"torch": "torch", "jax": "jax", "jaxlib": "jax", "numpy": "numpy"}
+FRAMEWORKS = {"torch": "torch", "jax": "jax", "jaxlib": "jax", "tensorflow": "tensorflow", "numpy": "numpy"}
 
 
 # Rows begin…end of a slab.
@@ -52,6 +52,9 @@ class Arrays(Protocol):
 
     def eps(self, like: Vector) -> float:
         """The unit roundoff of its precision."""
+
+    def width(self, slab: Vector) -> int:
+        """Bytes of an entry."""
 
     def generator(self, seed: int) -> Any:
         """One of its own: no global one is drawn from."""

@@ -40,7 +40,7 @@ class Basis:
         if index == len(self.slabs):
             self.slabs.append(self.arrays.slab(self.slab, self.n, self.like, self.kind))
             rows = len(self.slabs) * self.slab
-            self.peak_bytes = max(self.peak_bytes, rows * self.n * int(self.slabs[0].dtype.itemsize))
+            self.peak_bytes = max(self.peak_bytes, rows * self.n * self.arrays.width(self.slabs[0]))
         self.slabs[index] = self.arrays.write(self.slabs[index], slot, row, length)
         self.count += 1
         return self.row(self.count - 1, row)

@@ -32,7 +32,7 @@ class TestTorch(Suite):
 
 
 def test_what_is_no_array_is_told_which_are() -> None:
-    with pytest.raises(TypeError, match=r"expected an array of jax, numpy, torch; got builtins\.list"):
+    with pytest.raises(TypeError, match=r"expected an array of jax, numpy, tensorflow, torch; got builtins\.list"):
         arrays([1.0])
 
 

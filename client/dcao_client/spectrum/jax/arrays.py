@@ -92,6 +92,11 @@ def eps(like: Array) -> float:
     return float(jnp.finfo(like.dtype).eps)
 
 
+def width(slab: Array) -> int:
+    """Bytes of an entry."""
+    return int(slab.dtype.itemsize)
+
+
 class Generator:
     """A key that is split at each draw."""
 

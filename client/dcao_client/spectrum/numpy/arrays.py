@@ -49,6 +49,10 @@ def eps(like: Vector) -> float:
     return float(np.finfo(like.dtype).eps)
 
 
+def width(slab: Vector) -> int:
+    return int(slab.dtype.itemsize)
+
+
 def generator(seed: int) -> np.random.Generator:
     return np.random.default_rng(seed)
 

@@ -77,6 +77,11 @@ def eps(like: Tensor) -> float:
     return torch.finfo(like.dtype).eps
 
 
+def width(slab: Tensor) -> int:
+    """Bytes of an entry."""
+    return int(slab.dtype.itemsize)
+
+
 def generator(seed: int) -> torch.Generator:
     """On the CPU, so that every device draws the same."""
     return torch.Generator().manual_seed(seed)
