@@ -1,5 +1,6 @@
 """Reading from a controller, for commands: what goes wrong is a `CommandError`."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ from dcao_proto.reading import UnreadableAnswerError, read_answer
 
 M = TypeVar("M", bound=Message)
 MAX_PAGE = 64 * 1024 * 1024  # bytes of one page of a history
+MAX_SECONDS = 60.0  # for one page, to its last byte
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 
@@ -38,7 +40,7 @@ class Api:
             verify = trust(settings.ca_file) if self.url.startswith("https") else False
         except SettingsError as error:
             raise CommandError(str(error)) from None
-        headers = {"authorization": f"Bearer {key}"} if key else {}
+        headers = {"accept-encoding": "identity", **({"authorization": f"Bearer {key}"} if key else {})}
         self._http = httpx.Client(
             base_url=self.url, headers=headers, timeout=30, trust_env=False, proxy=proxy, verify=verify
         )
@@ -52,18 +54,18 @@ class Api:
         return self.call("GET", path, params={k: v for k, v in params.items() if v is not None})
 
     def call(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Any request."""
-        with self._reached():
-            reply = self._http.request(method, path, **options)
-        _check(reply)
-        return reply
+        """Any request; its answer is bounded in bytes and in time, whatever answers."""
+        with self._reached(), self._http.stream(method, path, **options) as reply:
+            whole = _whole(reply)
+        _check(whole)
+        return whole
 
     def download(self, path: str, **params: Any) -> Iterator[bytes]:
         """The body of a long answer, piece by piece."""
         with self._reached(), self._http.stream("GET", path, params=params) as reply:
             if not reply.is_success:
-                reply.read()
-                _check(reply)
+                _check(_whole(reply))
+            _plain(reply)
             yield from reply.iter_bytes()
 
     @contextmanager
@@ -85,7 +87,7 @@ class Api:
         while True:
             page = _read(ProjectList, self.get(PROJECTS, cursor=cursor))
             yield from page.projects
-            cursor = page.next_cursor
+            cursor = _onwards(cursor, page.next_cursor)
             if cursor is None:
                 return
 
@@ -96,7 +98,7 @@ class Api:
             reply = self.get(RUNS.format(project=project or self.project), cursor=cursor, limit=page, **params)
             found = _read(RunPage, reply)
             yield from found.runs
-            cursor = found.next_cursor
+            cursor = _onwards(cursor, found.next_cursor)
             if cursor is None:
                 return
 
@@ -118,9 +120,36 @@ class Api:
             reply = self.get(f"{run_path(self.project, wire_name(run))}/decisions", after=after, limit=1000)
             page = _read(HistoryPage, reply)
             yield from page.records
-            after = page.next_cursor
+            after = _onwards(after, page.next_cursor)
             if after is None:
                 return
+
+
+def _whole(reply: httpx.Response) -> httpx.Response:
+    """The answer with its body."""
+    _plain(reply)
+    ends, body = time.monotonic() + MAX_SECONDS, bytearray()
+    for part in reply.iter_raw():
+        body += part
+        if len(body) > MAX_PAGE:
+            raise CommandError(f"expected an answer of at most {MAX_PAGE >> 20} MiB, got more; is it a controller?")
+        if time.monotonic() > ends:
+            raise CommandError(f"expected an answer within {MAX_SECONDS:g} s, got a part of one", passing=True)
+    return httpx.Response(reply.status_code, headers=reply.headers, content=bytes(body), request=reply.request)
+
+
+def _plain(reply: httpx.Response) -> None:
+    """A few bytes that are compressed may be any number."""
+    encoding = reply.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise CommandError(f"expected an answer that is not compressed, as asked for, got {encoding[:20]}")
+
+
+def _onwards(before: str | None, after: str | None) -> str | None:
+    """The next cursor; one that leads nowhere would be followed for ever."""
+    if after is not None and after == before:
+        raise CommandError("expected a cursor that leads on, got the same again; is it a controller?")
+    return after
 
 
 def _check(reply: httpx.Response) -> None:
