@@ -1,14 +1,17 @@
 """What a session cost, what became of its decisions, and what is said of it at the end."""
 
+import contextlib
 import logging
 from dataclasses import dataclass
 from itertools import islice
 
 from dcao_client.backlog import Backlog
 from dcao_client.journal import Journal
-from dcao_client.once import Once
+from dcao_client.once import Once, log
 from dcao_client.settings import ClientSettings
 from dcao_proto import Decision, Observation, RunSpec
+from dcao_proto.policy.registry import sentences
+from dcao_proto.policy.why import why
 
 STALLED = 2.0**-20  # of the rate that the user, or the way come, asks for; training goes nowhere below
 
@@ -59,6 +62,19 @@ def say_what_is_left(once: Once, backlog: Backlog, journal: Journal, apart: Jour
         once.always(logging.WARNING, "%d decisions were dropped", backlog.dropped)
     if apart.path is not None:
         once.always(logging.WARNING, "decisions that the controller refused are in %s", apart.path)
+
+
+def say_why(decision: Decision, before: Decision | None) -> None:
+    """Every decision in sentences: for information where something else drives it than before, else for debugging."""
+    with contextlib.suppress(Exception):  # a log that is broken, a plug-in's sentence: no reason to stop training
+        level = logging.INFO if before is None or _drive(decision) != _drive(before) else logging.DEBUG
+        if log.isEnabledFor(level):
+            words = " ".join(why(decision, before, sentences()))
+            log.log(level, "step %d, %s: %s", decision.step, decision.regime, words)
+
+
+def _drive(decision: Decision) -> tuple[object, ...]:
+    return decision.regime, decision.action, decision.reasons, [cause.code for cause in decision.causes or ()]
 
 
 def say_if_it_stands_still(once: Once, spec: RunSpec, observation: Observation, decision: Decision) -> None:

@@ -21,6 +21,11 @@ RING = 256
 RECENT = 256  # decisions kept to answer a step again as it was answered
 
 
+def without_causes(decision: Decision) -> Decision:
+    """What a journal or a checkpoint keeps: an older version reads it too, and the law gives the causes again."""
+    return decision if decision.causes is None else decision.model_copy(update={"causes": None})
+
+
 @dataclass
 class Lineage:
     """Mutable position of one session in its run. The session's lock guards it."""
@@ -60,7 +65,7 @@ class Lineage:
             del self.recent[next(iter(self.recent))]
         # Registering may have given the attempt another number since the observation was stamped.
         observation = observation.model_copy(update={"attempt": decision.attempt})
-        return JournalEntry.model_construct(observation=observation, decision=decision)
+        return JournalEntry.model_construct(observation=observation, decision=without_causes(decision))
 
     def readable(self, decision: Decision) -> bool:
         """Whether this client could decide from the decision's state; a decision without one leaves ours as it is."""
@@ -141,7 +146,7 @@ class Lineage:
             "attempt": self.attempt,
             "token": self.token,
             "version": self.version,
-            "last": None if self.last is None else self.last.wire(),
+            "last": None if self.last is None else without_causes(self.last).wire(),
         }
 
     def go_on_from(self, saved: SessionState) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import httpx
 
-from dcao_client.account import SessionStats, say_if_it_stands_still
+from dcao_client.account import SessionStats, say_if_it_stands_still, say_why
 from dcao_client.checkpoint import SessionState
 from dcao_client.errors import DcaoError, RefusedError, UnreachableError
 from dcao_client.journal import JournalEnd
@@ -115,13 +115,14 @@ class Session(RunContext):
         Raises:
             UnreachableError, RefusedError: only if the session is strict.
         """
-        started = time.perf_counter()
+        started, before = time.perf_counter(), self._lineage.last
         decision = self._decide(observation)
         waited = time.perf_counter() - started
         self.stats.decisions += 1
         self.stats.waited += waited
         self.stats.longest_wait = max(self.stats.longest_wait, waited)
         say_if_it_stands_still(self._once, self.spec, observation, decision)
+        say_why(decision, before)
         return decision
 
     def _decide(self, observation: Observation) -> Decision:

@@ -23,6 +23,8 @@ Regime = Literal["calibrating", "flat", "stable", "edge", "unstable", "diverged"
 Action = Literal["continue", "rollback", "stop"]
 Reason = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*(:[a-z0-9_.-]+)?$", max_length=64)]
 MAX_BACKFILL = 1000
+MAX_CAUSES, MAX_NUMBERS = 16, 8
+NumberName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=32)]
 
 
 class GroupMultiplier(Message):
@@ -30,6 +32,17 @@ class GroupMultiplier(Message):
 
     name: Name
     multiplier: NonNegative
+
+
+class Cause(Message):
+    """What moved or held a value, with the numbers that a person wants to hear of it."""
+
+    code: Reason = Field(description="Names the sentence; of a value, after the colon, where it is about one.")
+    numbers: dict[NumberName, Real] = Field(
+        default_factory=dict,
+        max_length=MAX_NUMBERS,
+        description="What the sentence's placeholders stand for; docs/reasons.md has their units.",
+    )
 
 
 class Decision(Message):
@@ -60,6 +73,13 @@ class Decision(Message):
         max_length=MAX_REASONS,
         fail_fast=True,
         description="Codes of the stages that changed or held a value; the policy page has the sentences.",
+    )
+    causes: tuple[Cause, ...] | None = Field(
+        default=None,
+        max_length=MAX_CAUSES,
+        fail_fast=True,
+        description="Why the values are what they are, in the order of the stages. Absent from what was decided before "
+        "there were causes, and from a journal: a controller that decides alike knows them itself.",
     )
     next_probe_in: int = Field(ge=1, description="Optimizer steps until the next probe.")
     action: Action = Field(default="continue", description="Advice to the training loop.")

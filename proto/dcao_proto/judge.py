@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from dcao_proto.decision import Decision
+from dcao_proto.decision import MAX_CAUSES, MAX_NUMBERS, Decision
 from dcao_proto.hyperparameters import Hyperparameters
 from dcao_proto.observation import Observation
 from dcao_proto.reach import beyond, reach_of
@@ -95,7 +95,8 @@ def _finite(question: Question, decision: Decision) -> str | None:
         decision.lr, decision.momentum, decision.weight_decay, factors.lr, factors.momentum, factors.weight_decay,
         decision.edge_ratio or 0.0, decision.ceiling or 0.0,
     )  # fmt: skip
-    return None if all(map(math.isfinite, values)) else "not finite: expected finite numbers"
+    numbers = (number for cause in decision.causes or () for number in cause.numbers.values())
+    return None if all(map(math.isfinite, (*values, *numbers))) else "not finite: expected finite numbers"
 
 
 def _multipliers(question: Question, decision: Decision) -> str | None:
@@ -165,6 +166,9 @@ def _next_probe(question: Question, decision: Decision) -> str | None:
 def _words(question: Question, decision: Decision) -> str | None:
     if len(decision.reasons) > MAX_REASONS:
         return f"reasons: expected at most {MAX_REASONS}, got {len(decision.reasons)}"
+    causes = decision.causes or ()
+    if len(causes) > MAX_CAUSES or any(len(cause.numbers) > MAX_NUMBERS for cause in causes):
+        return f"causes: expected at most {MAX_CAUSES} of at most {MAX_NUMBERS} numbers each, got more"
     if decision.regime == "pending" and (question.alone or question.spec.aggregate == "first"):
         return "regime: expected a decision, got pending, though no other worker is awaited"
     return None

@@ -14,6 +14,9 @@ class PolicyInfo(Message):
     version: Count = Field(description="Changes when the policy's decisions do.")
     summary: str = Field(description="One sentence.")
     params_schema: dict[str, Any] = Field(description="JSON Schema of the policy's parameters, with their defaults.")
+    sentences: dict[str, str] | None = Field(
+        default=None, description="What its own reason codes mean, by code; absent where it has none of its own."
+    )
 
 
 class PolicyList(Message):

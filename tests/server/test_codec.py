@@ -1,10 +1,13 @@
 """Records as bytes: everything comes back, bit for bit, in a third of the space."""
 
+import msgpack
+import pytest
 from hypothesis import given, settings
 
 from dcao_proto import Decision, Observation, Record, RunSpec
+from dcao_proto.decision import Cause
 from dcao_proto.policy import bind
-from dcao_server.history.codec import decode, encode
+from dcao_server.history.codec import UNREADABLE, decode, encode
 from dcao_server.store.contract import StoredRecord
 from tests.proto.strategies import observations
 
@@ -63,3 +66,27 @@ def test_a_full_record_takes_a_third_of_its_json() -> None:
     payload = encode(FULL, decision, 1.8e9 + 1 / 3)
     assert len(payload) < 400
     assert len(payload) * 3 < len(expected(FULL, decision).wire_json())
+
+
+def test_why_is_kept_behind_everything_else() -> None:
+    """Causes come back with the bits of their numbers; a record without them is the one that there was before, and what a
+    later version puts behind them is passed over."""
+    why = (Cause(code="mine:lr", numbers={"ratio": 0.1 + 0.2}), Cause(code="base"))
+    decision = POLICY.decide_from_token(FULL).model_copy(update={"causes": why})
+    assert decode(StoredRecord(1, 300, encode(FULL, decision, 1.8e9 + 1 / 3))).decision.causes == why
+    before = decision.model_copy(update={"causes": None})
+    assert decode(StoredRecord(1, 300, encode(FULL, before, 1.8e9))).decision.causes is None
+    new, old = (msgpack.unpackb(encode(FULL, d, 1.8e9), use_list=False) for d in (decision, before))
+    assert new[: len(old)] == old
+    later = msgpack.packb((*new, {"what": "comes"}))
+    assert decode(StoredRecord(1, 300, later)).decision == decode(StoredRecord(1, 300, msgpack.packb(new))).decision
+
+
+@pytest.mark.parametrize(
+    "causes", [[("Not a code", {})], [("base", {"n": "x"})], [("base", {f"n{i}": 1.0 for i in range(9)})], [("base", {})] * 17]
+)
+def test_causes_in_the_store_are_looked_at_like_those_on_the_wire(causes: list[object]) -> None:
+    """Somebody else may have written there; one record must not end a page."""
+    good = msgpack.unpackb(encode(FULL, POLICY.decide_from_token(FULL), 1.8e9), use_list=False)
+    with pytest.raises(UNREADABLE):
+        decode(StoredRecord(1, 300, msgpack.packb((*good[:14], causes))))

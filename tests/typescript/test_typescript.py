@@ -17,6 +17,7 @@ from dcao_experiments.controller_process import free_port
 from dcao_proto import DecideRequest, Decision, Observation, RunSpec
 from dcao_proto.judge import judge
 from dcao_proto.policy import PolicyState, bind
+from dcao_proto.policy.why import spell, why
 from dcao_proto.reading import UnreadableAnswerError, read_answer
 from tests.client.test_answers import Controller as AnswerController
 from tests.client.test_session import SPEC, bare, history, observations
@@ -99,6 +100,28 @@ def test_it_passes_the_conformance_vectors(package):
         assert line["steps"] >= 200
         if line["policy"] in ("default@3", "constant@1"):
             assert line["exact"] == line["steps"], line
+
+
+def test_it_says_why_in_the_very_same_words(package):
+    """Every decision of the vectors, with the one before it, and numbers on every border of how they are spelt."""
+    numbers = [0.0, 1.125, 0.125, 999.4, 999.5, 999.96, 1000.5, 1234.5, 99999.4, 99999.9, 1e5, 9.996e-4, 1e-3, 5e-324]
+    numbers += [m * 10.0**e for e in range(-12, 13) for m in (1.0, 1.005, 2.345, 9.995, 9.9949)]
+    numbers += [-x for x in numbers]
+    pairs: list[tuple[dict[str, Any] | None, dict[str, Any]]] = []
+    for path in sorted(VECTORS.glob("*.json")):
+        for case in json.loads(path.read_text(encoding="utf-8"))["cases"]:
+            steps = [step["decision"] for step in case["steps"]]
+            pairs += zip([None, *steps], steps, strict=False)
+    asked = json.dumps({"numbers": numbers, "decisions": pairs})
+    got = subprocess.run(
+        ["node", HERE / "why.mjs", package / "dist"], input=asked, capture_output=True, text=True, timeout=120
+    )
+    assert got.returncode == 0, got.stderr
+    answer = json.loads(got.stdout)
+    assert answer["numbers"] == [spell(x) for x in numbers]
+    for (before, decision), said in zip(pairs, answer["said"], strict=True):
+        known = None if before is None else Decision.model_validate(before)
+        assert tuple(said) == why(Decision.model_validate(decision), known)
 
 
 SPECS: list[dict[str, Any]] = [

@@ -204,7 +204,7 @@ export class Client {
   }
 }
 
-const entryOf = (observation: Observation, { state: _, ...decision }: Decision): Entry => ({ observation, decision });
+const entryOf = (observation: Observation, { state: _, causes: _why, ...decision }: Decision): Entry => ({ observation, decision });
 
 /** A loss or a curvature that is no number crosses no wire: the run has diverged. A base that is none is not used. */
 function finite({ base, ...seen }: Observation): Observation {

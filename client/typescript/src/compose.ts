@@ -1,14 +1,31 @@
 // What every policy drafts, and how a draft becomes a decision.
 
-import { type Action, type Decision, type FullSpec, type Interval, type Observation, type Regime,
+import { type Action, type Cause, type Decision, type FullSpec, type Interval, type Observation, type Regime,
   type Values } from "./messages.js";
 import type { State } from "./state.js";
 
 /** A decision in the making: factors on the base, and why. */
 export type Draft = {
-  factors: Values; reasons: string[]; regime?: Regime; action: Action; next_probe_in?: number; ceiling?: number;
+  factors: Values; reasons: string[]; causes: Cause[]; regime?: Regime; action: Action; next_probe_in?: number; ceiling?: number;
   literal?: boolean; preserve?: boolean;
 };
+export type Numbers = Record<string, number>;
+
+/** Says what moves or holds a value; what is not finite is no number for a person. */
+export function because(draft: Draft, code: string, numbers: Numbers = {}): void {
+  draft.causes.push({ code, numbers: finite(numbers) });
+}
+const finite = (numbers: Numbers): Numbers =>
+  Object.fromEntries(Object.entries(numbers).filter(([, x]) => Number.isFinite(x)));
+/** A reason, and what it has to say in numbers. */
+export function note(draft: Draft, code: string, numbers: Numbers = {}): void {
+  draft.reasons.push(code);
+  if (Object.values(numbers).some(Number.isFinite)) because(draft, code, numbers);
+}
+/** How wide a bound is, as a share of what it bounds, and the largest share that is used. */
+export const shareOf = (bound: number | undefined, value: number, most: number): Numbers =>
+  value === 0 ? { most } : { share: (bound ?? 0) / Math.abs(value), most };
+
 export type Policy = (spec: FullSpec, state: State, seen: Observation, base: Values) => [Draft, State];
 
 export const HUGE = 1e300, TINY = 1e-300, MAX = Number.MAX_VALUE;
@@ -34,12 +51,13 @@ export function compose(
   spec: FullSpec, seen: Observation, base: Values, draft: Draft, policy: string, version: number,
 ): Decision {
   const { bounds, optimizer } = spec, { reasons } = draft, beta = momentum(base.momentum, draft, spec);
-  if (beta.capped) reasons.push("clamped:momentum");
+  if (beta.capped) note(draft, "clamped:momentum", { wanted: draft.factors.momentum });
   let f = clamp(draft.factors.lr, bounds.lr);
   if (draft.preserve && sums(optimizer) && beta.value !== base.momentum) {
     const wanted = (f * (1 - beta.value)) / (1 - base.momentum);
     f = clamp(wanted, bounds.lr);
-    reasons.push("effective-lr", ...(f === wanted ? [] : ["clamped:lr"]));
+    reasons.push("effective-lr");
+    if (f !== wanted) note(draft, "clamped:lr", { wanted });
   }
   const h = clamp(draft.factors.weight_decay, bounds.weight_decay);
   const ceiling = draft.ceiling === undefined || spec.trust === "watch" ? null : Math.min(Math.max(draft.ceiling, base.lr * bounds.lr[0]), 1e6);
@@ -52,6 +70,7 @@ export function compose(
     attempt: seen.attempt ?? 1, step: seen.step, lr, momentum: beta.value, weight_decay: base.weight_decay * h,
     multipliers: { lr: f, momentum: beta.multiplier, weight_decay: h }, ...(ceiling === null ? {} : { ceiling }),
     ...(ratio === null ? {} : { edge_ratio: ratio }), regime: draft.regime ?? place, reasons: [...new Set(reasons)],
+    ...(draft.causes.length === 0 ? {} : { causes: draft.causes.slice(0, 16) }),
     next_probe_in: draft.next_probe_in ?? spec.probe_interval, action: draft.action, policy, replayed: false,
     persisted: false, version,
   };

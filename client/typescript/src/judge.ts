@@ -62,12 +62,17 @@ export function believed(spec: FullSpec, asked: Observation, answer: unknown, la
   expect(count(got.version), "a version");
   expect([got.replayed ?? false, got.persisted ?? false].every((x) => typeof x === "boolean"), "yes or no");
   expect(near(spec, law, got), `a decision within a factor of ${REACH} of the law's`);
+  const { causes } = got; // words only: what is not one is left out
+  const told = Array.isArray(causes) && causes.length <= 16 && causes.every((c) => isObject(c) && isObject(c.numbers) &&
+    typeof c.code === "string" && c.code.length <= 64 && REASON.test(c.code) &&
+    Object.keys(c.numbers).length <= 8 && Object.values(c.numbers).every(real));
   const { lr, momentum, weight_decay, attempt, step, regime, reasons, next_probe_in, action, version } = got;
   return {
     attempt, step, lr, momentum, weight_decay, regime, reasons, next_probe_in, action, version, policy: got.policy,
     multipliers: { lr: f.lr, momentum: f.momentum, weight_decay: f.weight_decay },
     replayed: got.replayed === true, persisted: got.persisted === true, ...(ceiling === null ? {} : { ceiling }),
     ...(got.edge_ratio == null ? {} : { edge_ratio: got.edge_ratio }), ...(got.groups == null ? {} : { groups }),
+    ...(told ? { causes: causes.map(({ code, numbers }) => ({ code, numbers: { ...numbers } })) } : {}),
     ...(got.state == null ? {} : { state: got.state }),
   };
 }

@@ -1,6 +1,6 @@
 // The law: a pure function of what a client holds, so that it can decide by itself what the controller would.
 
-import { compose, type Draft, type Policy } from "./compose.js";
+import { because, compose, type Draft, type Policy } from "./compose.js";
 import { full, type Decision, type FullSpec, type Observation } from "./messages.js";
 import { followsPath } from "./path.js";
 import { staged } from "./stages.js";
@@ -8,13 +8,14 @@ import { ONE, remember, type State } from "./state.js";
 
 const constant: Policy = (_spec, state, seen) => {
   const diverged = seen.status === "diverged", held = !diverged && (seen.status ?? "ok") !== "ok";
-  const draft: Draft = { factors: ONE, reasons: [], action: diverged ? "rollback" : "continue" };
+  const draft: Draft = { factors: ONE, reasons: [], causes: [], action: diverged ? "rollback" : "continue" };
+  because(draft, "base");
   if (diverged || held) draft.regime = diverged ? "diverged" : "held";
   return [draft, remember(state, seen)];
 };
 
 const POLICIES: Record<string, [number, Policy]> = {
-  default: [3, followsPath], constant: [1, constant], power: [1, staged("power")], edge: [1, staged("edge")],
+  default: [3, followsPath], constant: [1, constant], power: [1, staged("power")], edge: [2, staged("edge")],
   linear: [1, staged("linear")], paper: [1, staged("paper")],
 };
 export const knows = (policy: string): boolean => Object.hasOwn(POLICIES, policy);

@@ -29,9 +29,11 @@ export type Observation = {
 };
 export type Regime = "calibrating" | "flat" | "stable" | "edge" | "unstable" | "diverged" | "held" | "pending";
 export type Action = "continue" | "rollback" | "stop";
+/** What moved or held a value, with its numbers; `why.ts` makes a sentence of it. */
+export type Cause = { code: string; numbers: Record<string, number> };
 export type Decision = Values & {
   attempt: number; step: number; multipliers: Values; ceiling?: number; edge_ratio?: number; regime: Regime;
-  reasons: string[]; next_probe_in: number; action: Action; policy: string; replayed: boolean; persisted: boolean;
+  reasons: string[]; causes?: Cause[]; next_probe_in: number; action: Action; policy: string; replayed: boolean; persisted: boolean;
   groups?: { name: string; multiplier: number }[]; state?: string; version: number;
 };
 /** What the controller says of a run, or of an attempt of it, as far as it is looked at. */

@@ -1,7 +1,7 @@
 // The presets made of stages: gate → reference → smoothing → law → bounds → dead band → slew limit, as
 // proto/dcao_proto/policy/pipeline.py has them. exp, ln and tanh are the engine's own: equal to a relative 1e-12.
 
-import { clamp, edgeRatio, HUGE, threshold, TINY, type Draft, type Policy } from "./compose.js";
+import { because, clamp, edgeRatio, HUGE, note, shareOf, threshold, TINY, type Draft, type Numbers, type Policy } from "./compose.js";
 import type { FullSpec, Observation, Values } from "./messages.js";
 import { remember, type State } from "./state.js";
 
@@ -51,11 +51,11 @@ function gain(name: Name, gamma: number, ref: number, kappa: number | null): num
 /** The curvature that the law looks at and its threshold; for `nearest_edge` the nearer of two edges, as a ratio. */
 function signal(seen: Observation, p: Parameters, optimizer: string, beta: number) {
   const limit = threshold(optimizer, beta), rho = seen.rho!;
-  if (p.reference !== "nearest_edge" || limit === null) return { value: rho, limit };
+  if (p.reference !== "nearest_edge" || limit === null) return { value: rho, limit, byBatch: false };
   const noisy = optimizer === "sgd" || optimizer === "nesterov" ? 2 * (1 - beta) : null;
   const sharp = seen.batch_sharpness, known = sharp != null && noisy !== null;
   const other = known ? Math.min(sharp / noisy, HUGE) : -Infinity;
-  return { value: Math.max(rho / limit, other), limit: 1 };
+  return { value: Math.max(rho / limit, other), limit: 1, byBatch: other > rho / limit };
 }
 
 /** Collects (ρ, γ) until the references that are not given can be taken: medians of probes that agree. */
@@ -99,22 +99,26 @@ function smooth(s: State, past: number, logRho: number, gamma: number | null): v
 function steadied(
   name: keyof Values, wanted: number, draft: Draft, spec: FullSpec, band: number, slew: number | null, fast = false,
 ): number {
-  const old = draft.factors[name], to = clamp(wanted, spec.bounds[name]), { reasons } = draft, both = to > 0 && old > 0;
-  if (to !== wanted && name !== "momentum") reasons.push(`clamped:${name}`);
+  const old = draft.factors[name], to = clamp(wanted, spec.bounds[name]), both = to > 0 && old > 0;
+  if (to !== wanted && name !== "momentum") note(draft, `clamped:${name}`, { wanted });
   if (band > 0 && to !== old && both && Math.abs(Math.log(to) - Math.log(old)) < band) {
-    reasons.push(`dead-band:${name}`);
+    note(draft, `dead-band:${name}`, { wanted: to });
     return old;
   }
   const limited = slew === null || !both ? to : Math.min(Math.max(to, old / slew), old * slew);
   if (limited === to) return to;
-  reasons.push(fast && to < old ? `fast:${name}` : `slew:${name}`);
-  return fast && to < old ? to : limited;
+  if (fast && to < old) {
+    draft.reasons.push(`fast:${name}`);
+    return to;
+  }
+  note(draft, `slew:${name}`, { wanted: to });
+  return limited;
 }
 
 /** A preset: the stages around its law. */
 export const staged = (name: Name): Policy => (spec, state, seen, base) => {
   const p: Parameters = { ...STAGES, ...PRESETS[name], ...spec.policy.params }, s = remember(state, seen);
-  const draft: Draft = { factors: within(s.factors, spec), reasons: [], action: "continue",
+  const draft: Draft = { factors: within(s.factors, spec), reasons: [], causes: [], action: "continue",
     literal: p.momentum_form === "literal", preserve: p.preserve_effective_lr };
   const { reasons } = draft;
   if (seen.status === "diverged") return backOff(draft, s, p, spec);
@@ -130,12 +134,13 @@ export const staged = (name: Name): Policy => (spec, state, seen, base) => {
   const { status = "ok", rho, gamma } = seen;
   const usable = status === "ok" && rho != null && gamma != null;
   if (!usable || (seen.rho_bound ?? 0) > p.rho_tolerance * Math.abs(rho)) {
-    reasons.push(usable ? "held:residual" : `held:${status}`);
+    if (usable) note(draft, "held:residual", shareOf(seen.rho_bound, rho, p.rho_tolerance));
+    else reasons.push(`held:${status}`);
     return [{ ...draft, regime: "held" }, s];
   }
   const good = (seen.gamma_bound ?? 0) <= p.gamma_tolerance * gamma;
-  if (!good) reasons.push("held:gap");
-  const { value, limit } = signal(seen, p, spec.optimizer, base.momentum);
+  if (!good) note(draft, "held:gap", shareOf(seen.gamma_bound, gamma, p.gamma_tolerance));
+  const { value, limit, byBatch } = signal(seen, p, spec.optimizer, base.momentum);
   reasons.push(...calibrate(s, p, seen.step, value, gamma, base.lr));
   const ref = rhoReference(s, p, base.lr, spec.base.lr, limit), gammaRef = p.gamma_ref ?? s.gamma_ref;
   const logRho = Math.log(Math.max(value, 1e-3 * (ref ?? 0), TINY));
@@ -148,21 +153,26 @@ export const staged = (name: Name): Policy => (spec, state, seen, base) => {
   smooth(s, p.smoothing, logRho, good ? gamma : null);
   if (ref === null) {
     const calibrating = !p.reference.endsWith("edge") || limit === null;
-    reasons.push(calibrating ? "calibrating" : "no-reference");
+    if (calibrating) note(draft, "calibrating", { probes: s.calibration.length, of: p.calibration_probes });
+    else {
+      reasons.push("no-reference");
+      draft.next_probe_in = Math.min(Math.max(seen.step, 1), spec.probe_interval);
+    }
     return [{ ...draft, regime: calibrating ? "calibrating" : "held" }, s];
   }
   const used = p.smoothing > 0 && value > 0 ? Math.exp(Math.min(s.log_rho!, Math.log(Number.MAX_VALUE))) : value;
-  apply(draft, name, used, ref, good ? s.gamma : null, gammaRef, p, spec, base, seen);
+  const atEdge = p.reference.endsWith("edge") && limit !== null ? (byBatch ? "batch-edge" : "edge") : "sharpness";
+  apply(draft, name, used, ref, good ? s.gamma : null, gammaRef, p, spec, base, seen, atEdge);
   return [draft, countSaturation(draft, s, spec)];
 };
 
 function apply(
   draft: Draft, name: Name, rho: number, ref: number, gamma: number | null, gammaRef: number | null, p: Parameters,
-  spec: FullSpec, base: Values, seen: Observation,
+  spec: FullSpec, base: Values, seen: Observation, looksAt: string,
 ): void {
   const { reasons } = draft, [law, elasticity] = factor(name, rho, ref, p);
   let f = law, g = draft.factors.momentum;
-  if (elasticity > 1) reasons.push("warn:loop-gain");
+  if (elasticity > 1) note(draft, "warn:loop-gain", { elasticity });
   if (rho <= 0 && !p.literal_negative) {
     reasons.push("negative-curvature");
     f = Math.min(f, 1);
@@ -170,6 +180,11 @@ function apply(
   if (gamma !== null && gammaRef !== null) g = gain(name, gamma, gammaRef, p.kappa);
   else if (gamma !== null && p.kappa !== 0) reasons.push("calibrating:gap");
   const h = 1 + times(p.mu, rho / ref - (p.weight_decay_form === "centred" ? 1 : 0));
+  const ratio = rho / ref, aim: Numbers = p.target === 1 ? {} : { aim: p.target };
+  if (looksAt === "sharpness") because(draft, "sharpness:lr", { ratio });
+  else because(draft, `${looksAt}:lr`, { ratio: ratio * p.target, ...aim });
+  if (gamma !== null && gammaRef !== null && p.kappa !== 0) because(draft, "gap:momentum", { ratio: gamma / gammaRef });
+  if (p.mu !== 0) because(draft, "sharpness:weight_decay", { ratio });
   const edge = edgeRatio(spec.optimizer, base.lr * draft.factors.lr, base.momentum, seen.rho);
   const fast = (edge ?? 0) > p.fast_edge;
   draft.factors = {

@@ -1,6 +1,6 @@
 """From factors to values: base × multiplier, ready to write into an optimizer."""
 
-from dcao_proto.decision import Decision, Regime
+from dcao_proto.decision import MAX_CAUSES, Decision, Regime
 from dcao_proto.hyperparameters import Multipliers
 from dcao_proto.message import complete
 from dcao_proto.observation import Observation
@@ -31,14 +31,14 @@ def compose(
     factors, reasons = draft.factors, draft.reasons
     beta = compose_momentum(base.momentum, factors.momentum, spec.bounds, literal=draft.literal_momentum)
     if beta.capped:
-        reasons.append("clamped:momentum")
+        draft.note("clamped:momentum", wanted=factors.momentum)
     f = clamp(factors.lr, spec.bounds.lr)
     if draft.preserve_effective_lr and sums_momentum(spec.optimizer) and beta.value != base.momentum:
         reasons.append("effective-lr")
         wanted = f * (1 - beta.value) / (1 - base.momentum)
         f = clamp(wanted, spec.bounds.lr)
         if f != wanted:
-            reasons.append("clamped:lr")
+            draft.note("clamped:lr", wanted=wanted)
     h = clamp(factors.weight_decay, spec.bounds.weight_decay)
     ceiling = _ceiling(spec, base.lr, draft.ceiling)
     lr = base.lr * f
@@ -59,6 +59,7 @@ def compose(
             "edge_ratio": ratio,
             "regime": draft.regime or regime_of(ratio, observation.rho),
             "reasons": tuple(dict.fromkeys(reasons)),
+            "causes": tuple(draft.causes[:MAX_CAUSES]) or None,
             "next_probe_in": draft.next_probe_in or spec.probe_interval,
             "action": draft.action,
             "groups": draft.groups,

@@ -1,5 +1,7 @@
 """Gate: may this observation move anything?"""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from dcao_proto.observation import Observation
@@ -11,10 +13,11 @@ class Verdict(NamedTuple):
 
     rho: bool
     gamma: bool
-    reasons: tuple[str, ...]
+    reason: str | None = None
+    numbers: Mapping[str, float] = MappingProxyType({})
 
 
-_PASSED = Verdict(True, True, ())
+_PASSED = Verdict(True, True)
 
 
 def gate(observation: Observation, params: StageParameters) -> Verdict:
@@ -24,9 +27,15 @@ def gate(observation: Observation, params: StageParameters) -> Verdict:
     after five Lanczos steps), so γ has a tolerance of its own and stops the momentum only.
     """
     if observation.status != "ok" or observation.rho is None or observation.gamma is None:
-        return Verdict(False, False, (f"held:{observation.status}",))
-    if (observation.rho_bound or 0.0) > params.rho_tolerance * abs(observation.rho):
-        return Verdict(False, False, ("held:residual",))
-    if (observation.gamma_bound or 0.0) > params.gamma_tolerance * observation.gamma:
-        return Verdict(True, False, ("held:gap",))
+        return Verdict(False, False, f"held:{observation.status}")
+    rho, gamma = observation.rho, observation.gamma
+    if (observation.rho_bound or 0.0) > params.rho_tolerance * abs(rho):
+        return Verdict(False, False, "held:residual", share_of(observation.rho_bound, rho, params.rho_tolerance))
+    if (observation.gamma_bound or 0.0) > params.gamma_tolerance * gamma:
+        return Verdict(True, False, "held:gap", share_of(observation.gamma_bound, gamma, params.gamma_tolerance))
     return _PASSED
+
+
+def share_of(bound: float | None, value: float, most: float) -> dict[str, float]:
+    """How wide a bound is, as a share of what it bounds, and the largest share that is used."""
+    return {"share": (bound or 0.0) / abs(value), "most": most} if value else {"most": most}

@@ -18,7 +18,8 @@ from dcao_proto.policy.draft import Draft
 from dcao_proto.policy.gate import gate
 from dcao_proto.policy.laws import decay_gain
 from dcao_proto.policy.parameters import StageParameters
-from dcao_proto.policy.reference import EDGES, Reference, calibrate, reference, signal
+from dcao_proto.policy.path import next_probe
+from dcao_proto.policy.reference import EDGES, Reference, Signal, calibrate, reference, signal
 from dcao_proto.policy.smoothing import is_outlier, log_floor, remember, smooth
 from dcao_proto.policy.state import PolicyState
 from dcao_proto.policy.steadying import in_dead_band, limit_slew
@@ -71,7 +72,8 @@ def run_pipeline(
         state = state.model_copy(update=changes)
 
     verdict = gate(observation, params)
-    draft.reasons.extend(verdict.reasons)
+    if verdict.reason is not None:
+        draft.note(verdict.reason, **verdict.numbers)
     seen, gamma = signal(observation, params, spec.optimizer, base.momentum), observation.gamma
     if not verdict.rho or seen is None or gamma is None:
         draft.regime = "held"
@@ -96,7 +98,11 @@ def run_pipeline(
     changes |= smoothed
     if refs.rho is None:
         calibrating = params.reference not in EDGES or seen.threshold is None
-        draft.reasons.append("calibrating" if calibrating else "no-reference")
+        if calibrating:
+            draft.note("calibrating", probes=len(state.calibration), of=params.calibration_probes)
+        else:
+            draft.reasons.append("no-reference")
+            draft.next_probe_in = next_probe(observation.step, spec.probe_interval)  # a warm-up's first step
         draft.regime = "calibrating" if calibrating else "held"
         return draft, state.model_copy(update=changes)
 
@@ -105,6 +111,7 @@ def run_pipeline(
     # Without γ_ref the momentum waits; with a bad γ it holds.
     used_gamma = smoothed["gamma"] if verdict.gamma else None
     wanted = _apply_laws(draft, params, law, momentum_law, refs, used_rho, used_gamma)
+    _say_why(draft, params, refs, seen, used_rho, used_gamma)
     edge = edge_ratio(spec.optimizer, base.lr * draft.factors.lr, base.momentum, observation.rho)
     draft.factors = _steady(draft, wanted, params, bounds, far_beyond_edge=(edge or 0.0) > params.fast_edge)
     changes |= _count_saturation(draft, state, bounds)
@@ -124,7 +131,7 @@ def _apply_laws(
     assert refs.rho is not None  # noqa: S101  (the caller returned before otherwise)
     f, elasticity = law(rho, refs.rho, params)
     if elasticity > 1:
-        draft.reasons.append("warn:loop-gain")
+        draft.note("warn:loop-gain", elasticity=elasticity)
     if rho <= 0 and not params.literal_negative:
         draft.reasons.append("negative-curvature")
         f = min(f, 1.0)
@@ -137,6 +144,23 @@ def _apply_laws(
     return f, g, h
 
 
+def _say_why(
+    draft: Draft, params: StageParameters, refs: Reference, seen: Signal, rho: float, gamma: float | None
+) -> None:
+    """What the laws looked at: how far from its reference, or from its edge."""
+    assert refs.rho is not None  # noqa: S101  (as above)
+    ratio = rho / refs.rho
+    if params.reference in EDGES and seen.threshold is not None:
+        aim = {} if params.target == 1 else {"aim": params.target}
+        draft.because("batch-edge:lr" if seen.by_batch else "edge:lr", ratio=ratio * params.target, **aim)
+    else:
+        draft.because("sharpness:lr", ratio=ratio)
+    if gamma is not None and refs.gamma is not None and params.kappa != 0:
+        draft.because("gap:momentum", ratio=gamma / refs.gamma)
+    if params.mu != 0:
+        draft.because("sharpness:weight_decay", ratio=ratio)
+
+
 def _steady(
     draft: Draft,
     wanted: tuple[float, float, float],
@@ -146,12 +170,12 @@ def _steady(
     far_beyond_edge: bool,
 ) -> Multipliers:
     """Bounds, then dead band, then slew limit, for each factor alike."""
-    old, reasons = draft.factors, draft.reasons
+    old = draft.factors
     f, g, h = wanted
     band, slew = params.dead_band, params.slew
-    lr = _steadied("lr", f, old.lr, bounds.lr, band, slew, reasons, free_to_fall=far_beyond_edge)
-    momentum = _steadied("momentum", g, old.momentum, bounds.momentum, band, params.momentum_slew, reasons)
-    weight_decay = _steadied("weight_decay", h, old.weight_decay, bounds.weight_decay, band, slew, reasons)
+    lr = _steadied("lr", f, old.lr, bounds.lr, band, slew, draft, free_to_fall=far_beyond_edge)
+    momentum = _steadied("momentum", g, old.momentum, bounds.momentum, band, params.momentum_slew, draft)
+    weight_decay = _steadied("weight_decay", h, old.weight_decay, bounds.weight_decay, band, slew, draft)
     values = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
     if math.isfinite(lr + momentum + weight_decay):
         return complete(Multipliers, values)
@@ -165,23 +189,23 @@ def _steadied(
     interval: tuple[float, float],
     band: float,
     slew: float | None,
-    reasons: list[str],
+    draft: Draft,
     *,
     free_to_fall: bool = False,
 ) -> float:
     new = clamp(wanted, interval)
     if new != wanted and name != "momentum":  # the momentum's own limits are reported when it is composed
-        reasons.append(f"clamped:{name}")
+        draft.note(f"clamped:{name}", wanted=wanted)
     if in_dead_band(new, old, band):
-        reasons.append(f"dead-band:{name}")
+        draft.note(f"dead-band:{name}", wanted=new)
         return old
     limited = limit_slew(new, old, slew)
     if limited == new:
         return new
     if free_to_fall and new < old:
-        reasons.append(f"fast:{name}")
+        draft.reasons.append(f"fast:{name}")
         return new
-    reasons.append(f"slew:{name}")
+    draft.note(f"slew:{name}", wanted=new)
     return limited
 
 

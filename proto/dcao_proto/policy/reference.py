@@ -23,6 +23,7 @@ class Signal(NamedTuple):
 
     value: float
     threshold: float | None
+    by_batch: bool = False  # the curvature is that along the batch's gradient
 
 
 def signal(
@@ -40,9 +41,10 @@ def signal(
         return Signal(rho, threshold)
     stochastic = stochastic_threshold(optimizer, momentum)
     nearest = rho / threshold
-    if observation.batch_sharpness is not None and stochastic is not None:
-        nearest = max(nearest, min(observation.batch_sharpness / stochastic, HUGE))
-    return Signal(nearest, 1.0)
+    if observation.batch_sharpness is None or stochastic is None:
+        return Signal(nearest, 1.0)
+    batch = min(observation.batch_sharpness / stochastic, HUGE)
+    return Signal(max(nearest, batch), 1.0, by_batch=batch > nearest)
 
 
 class Reference(NamedTuple):

@@ -1,7 +1,8 @@
 """Policies by name, built in and installed, and a policy bound to a run: the one object that decides."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import entry_points
 from typing import Any
@@ -13,11 +14,14 @@ from dcao_proto.message import Message, successor
 from dcao_proto.observation import Observation
 from dcao_proto.policy.compose import compose
 from dcao_proto.policy.draft import Draft
+from dcao_proto.policy.reasons import SENTENCES
 from dcao_proto.policy.state import PolicyState
 from dcao_proto.policy.token import InvalidTokenError, decode_spec, decode_state, encode_spec, join, split
 from dcao_proto.run import RunSpec
 
 ENTRY_POINT_GROUP = "dcao.policies"
+MAX_SENTENCES, MAX_SENTENCE = 64, 400
+_CODE = re.compile(r"[a-z][a-z0-9-]*(:[a-z0-9_.-]+)?")
 
 
 class UnknownPolicyError(LookupError):
@@ -30,6 +34,13 @@ class Policy:
 
     `decide(spec, state, observation, params)` returns the draft of a decision and the next state. Install one for the
     controller and the clients alike by an entry point in the group `dcao.policies` that loads to a `Policy`.
+
+    Why it moved a value it says with `draft.because("code", number=…)`; the sentence of a code that is not in
+    `reasons.py` is in `sentences`.
+
+    Raises:
+        ValueError: a sentence's code is not one, is longer than 64 characters or is a built-in one; or a sentence is
+            longer than `MAX_SENTENCE` characters, or there are more than `MAX_SENTENCES`.
     """
 
     name: str
@@ -38,6 +49,16 @@ class Policy:
     decide: Callable[[RunSpec, PolicyState, Observation, Any], tuple[Draft, PolicyState]]
     summary: str
     follows_path: bool = False  # wants `observation.path`, and of the spectrum the sharpness only
+    sentences: Mapping[str, str] = field(default_factory=dict, hash=False)  # of its own codes, as `reasons.py` has them
+
+    def __post_init__(self) -> None:
+        if len(self.sentences) > MAX_SENTENCES:
+            raise ValueError(f"expected at most {MAX_SENTENCES} sentences of policy {self.name}, got more")
+        for code, sentence in self.sentences.items():
+            if not _CODE.fullmatch(code) or len(code) > 64 or code in SENTENCES:
+                raise ValueError(f"expected a code like 'my-law:lr' that is not a built-in one, got {code[:80]!r}")
+            if len(sentence) > MAX_SENTENCE:
+                raise ValueError(f"expected a sentence of at most {MAX_SENTENCE} characters for {code!r}, got a longer")
 
     @property
     def label(self) -> str:
@@ -120,6 +141,15 @@ def _registry() -> dict[str, Policy]:
 def policies() -> list[Policy]:
     """All policies, by name."""
     return [policy for _, policy in sorted(_registry().items())]
+
+
+def sentences() -> dict[str, str]:
+    """The table of words with those of installed policies; the built-in ones and the first installed go before."""
+    table = dict(SENTENCES)
+    for policy in policies():
+        for code, sentence in policy.sentences.items():
+            table.setdefault(code, sentence)
+    return table
 
 
 def get_policy(name: str) -> Policy:

@@ -17,8 +17,9 @@ from dcao_server.store.contract import Backfill, BackfillOutcome, Creation, Hist
 from dcao_server.store.keys import MAX_REWRITE
 from dcao_server.turns import Turn
 
-_NOT_COMPARED = {"replayed", "persisted", "state"}
-"""What a client's copy of a decision may have otherwise: how it was delivered. The state is compared by itself."""
+_NOT_COMPARED = {"replayed", "persisted", "state", "causes"}
+"""What a client's copy of a decision may have otherwise: how it was delivered, and why, which no journal says. The
+state is compared by itself."""
 
 
 class BackfillService:
@@ -130,7 +131,10 @@ class BackfillService:
             deviates = _differs(own, entry.decision)
             if deviates:
                 deviating.append(entry.decision.step)
-            payload = encode(entry.observation, entry.decision, now, backfilled=True, deviates=deviates)
+            applied = entry.decision
+            if not deviates:  # what decides alike has the same causes
+                applied = applied.model_copy(update={"causes": own.causes})
+            payload = encode(entry.observation, applied, now, backfilled=True, deviates=deviates)
             payloads.append((entry.decision.step, payload))
             newest = _token_after(policy, entry, own)
             before = entry.decision.model_copy(update={"state": newest})

@@ -1,17 +1,18 @@
 """A record as bytes: a MessagePack array without names, without the state token, floats bit for bit.
 
-183 bytes with ρ, γ and the loss, 343 with everything that a probe measures; as JSON 542 and 976
-(`tests/server/test_codec.py`). The attempt and the step are not in it: they are the record's place in the store.
+175 bytes with ρ, γ and the loss, 346 with everything that a probe measures; as JSON 575 and 1,166
+(`tests/server/test_codec.py`); a cause takes 20, and 10 to 20 for each of its numbers. The attempt and the step are not
+in it: they are the record's place in the store.
 """
 
 import operator
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any
 
 import msgpack
 import structlog
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from dcao_proto import (
     Decision,
@@ -23,7 +24,7 @@ from dcao_proto import (
     ProbeReport,
     Record,
 )
-from dcao_proto.decision import GroupMultiplier
+from dcao_proto.decision import MAX_CAUSES, Cause, GroupMultiplier
 from dcao_proto.message import Message, Real
 from dcao_proto.observation import Path
 from dcao_server.store.contract import StoredRecord
@@ -98,7 +99,10 @@ _PARTS: TypeAdapter[Any] = TypeAdapter(
     ),
     config=_STRICT,
 )
-_MORE: TypeAdapter[Any] = TypeAdapter(_tuple(_types(Path, _PATH) | None, Real | None), config=_STRICT)
+_Causes = Annotated[_tuple(_types(Cause, ("code", "numbers")), ...), Field(max_length=MAX_CAUSES)]
+_MORE: TypeAdapter[Any] = TypeAdapter(
+    _tuple(_types(Path, _PATH) | None, Real | None, _Causes | None), config=_STRICT
+)
 _observation_fields = operator.itemgetter(*_OBSERVATION)
 _decision_fields = operator.itemgetter(*_DECISION)
 
@@ -128,8 +132,7 @@ def encode(
             _decision_fields(decision.__dict__),
             _VALUES(decision.multipliers.__dict__),
             None if decision.groups is None else [(g.name, g.multiplier) for g in decision.groups],
-            # Of laws that set the rate; what most records lack costs them nothing.
-            *(() if path is None and decision.ceiling is None else (_path(path), decision.ceiling)),
+            *_more(path, decision.ceiling, decision.causes),
         )
     )
     return payload
@@ -149,8 +152,8 @@ def decode(stored: StoredRecord) -> Record:
     _, recorded_at, flags, seen, base, applied, probe, directional, groups, decided, multipliers, factors = unpacked[
         :FEW
     ]
-    path, ceiling = unpacked[FEW:] or (None, None)
-    _MORE.validate_python((path, ceiling))
+    more = path, ceiling, causes = (*unpacked[FEW:], None, None, None)[:3]  # a later version's parts come after them
+    _MORE.validate_python(more)
     if not (seen[0] == "ok") == (seen[1] is not None) == (seen[2] is not None):
         raise ValueError("expected a spectrum with status ok and none without, got otherwise")
     observation = Observation.model_construct(
@@ -178,6 +181,9 @@ def decode(stored: StoredRecord) -> Record:
         if factors is None
         else tuple(GroupMultiplier.model_construct(name=n, multiplier=m) for n, m in factors),
         ceiling=ceiling,
+        causes=None
+        if causes is None
+        else tuple(Cause.model_construct(code=code, numbers=numbers) for code, numbers in causes),
         replayed=False,
         persisted=True,
         **dict(zip(_DECISION, decided, strict=True)),
@@ -191,6 +197,12 @@ def decode(stored: StoredRecord) -> Record:
         origin="backfill" if flags & BACKFILLED else "online",
         deviates=bool(flags & DEVIATES),
     )
+
+
+def _more(path: Path | None, ceiling: float | None, causes: tuple[Cause, ...] | None) -> tuple[Any, ...]:
+    """What records may lack costs them nothing there: parts of laws that set the rate, and why."""
+    parts = (_path(path), ceiling, None if causes is None else [(cause.code, cause.numbers) for cause in causes])
+    return parts if causes is not None else parts[:2] if (path, ceiling) != (None, None) else ()
 
 
 def _path(path: Path | None) -> tuple[Any, ...] | None:

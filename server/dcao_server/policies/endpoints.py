@@ -21,6 +21,7 @@ def _list() -> PolicyList:
                 version=policy.version,
                 summary=policy.summary,
                 params_schema=policy.params.model_json_schema(),
+                sentences=dict(policy.sentences) or None,
             )
             for policy in policies()
         )

@@ -18,6 +18,7 @@ def _decide(
     spec: RunSpec, state: PolicyState, observation: Observation, params: ConstantParameters
 ) -> tuple[Draft, PolicyState]:
     draft = Draft(Multipliers())
+    draft.because("base")
     if observation.status == "diverged":
         draft.regime, draft.action = "diverged", "rollback"
     elif observation.status != "ok":

@@ -12,12 +12,14 @@ from dcao_proto.hyperparameters import Multipliers
 from dcao_proto.message import complete, successor
 from dcao_proto.observation import Observation
 from dcao_proto.policy.draft import Draft
+from dcao_proto.policy.gate import share_of
 from dcao_proto.policy.path import (
     PathParameters,
     ceiling,
     follow,
     least,
     leeway_of,
+    margin_of,
     next_probe,
     push_of,
 )
@@ -34,7 +36,9 @@ def _decide(
     changes = remember(state, observation)
     changes |= _diverged(draft, state, params) if observation.status == "diverged" else {"diverged": 0}
     changes |= _measured(draft, state, observation, params)
-    if spec.trust != "watch":
+    if spec.trust == "watch":
+        draft.because("watch")
+    else:
         state = state.model_copy(update=changes)
         _set_rate(draft, spec, state, observation, params)
         changes["factors"] = draft.factors
@@ -55,14 +59,14 @@ def _measured(draft: Draft, state: PolicyState, observation: Observation, params
         draft.regime = draft.regime or "held"
         return changes
     if (observation.rho_bound or 0.0) > params.rho_tolerance * abs(observation.rho):
-        draft.reasons.append("held:residual")
+        draft.note("held:residual", **share_of(observation.rho_bound, observation.rho, params.rho_tolerance))
         draft.regime = "held"
         return changes
     if observation.rho <= 0:
         draft.reasons.append("negative-curvature")
     followed = follow(state.sharpness, observation.rho, state.rho.count, params)
     if followed is not None and followed.limited:
-        draft.reasons.append("slew:sharpness")
+        draft.note("slew:sharpness", sharpness=followed.value, rho=observation.rho)
     return changes | {"sharpness": None if followed is None else followed.value}
 
 
@@ -77,8 +81,20 @@ def _set_rate(
         if spec.trust == "guard":
             f *= leeway_of(params, spec.optimizer, observation.step)
     held = ceiling(state.sharpness, params, spec.optimizer, base.momentum)
+    held, most = None if held is None else held * state.retreat, None if path is None else path.most
     draft.factors = complete(Multipliers, {"lr": f * state.retreat, "momentum": 1.0, "weight_decay": 1.0})
-    draft.ceiling = least(None if held is None else held * state.retreat, None if path is None else path.most)
+    draft.ceiling = least(held, most)
+    retreat = {"retreat": state.retreat} if state.retreat < 1 else {}
+    asked = base.lr * f * state.retreat
+    if held is not None and state.sharpness is not None and asked > held and (most is None or held <= most):
+        margin = margin_of(params, spec.optimizer, base.momentum)
+        draft.because("ceiling:lr", asked=asked, sharpness=state.sharpness, margin=margin, **retreat)
+    elif most is not None and asked > most:
+        draft.because("ceiling:lr", asked=asked, yours=most)
+    elif spec.scale == "path":
+        draft.because("path:lr", path=base.lr, **retreat)
+    else:
+        draft.because("schedule:lr", **retreat)
 
 
 def _diverged(draft: Draft, state: PolicyState, params: PathParameters) -> dict[str, Any]:

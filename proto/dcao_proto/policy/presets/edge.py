@@ -19,4 +19,4 @@ class EdgeParameters(PowerParameters):
     reference: Literal["static", "schedule", "edge", "nearest_edge"] = redefault("reference", "edge")
 
 
-EDGE = staged("edge", 1, EdgeParameters, power_law, relative_momentum_law, "Aims the learning rate at an edge ratio.")
+EDGE = staged("edge", 2, EdgeParameters, power_law, relative_momentum_law, "Aims the learning rate at an edge ratio.")
