@@ -13,9 +13,9 @@ from dcao_client.names import wire_name
 from dcao_client.network import trust
 from dcao_client.settings import ClientSettings
 from dcao_client.transport import redirected
-from dcao_proto import HistoryPage, ProblemDetails, ProjectList, Record, Run, RunPage
+from dcao_proto import HistoryPage, PolicyInfo, PolicyList, ProblemDetails, ProjectList, Record, Run, RunPage
 from dcao_proto.message import MAX_COUNT, Message
-from dcao_proto.paths import PROJECTS, RUNS, run_path
+from dcao_proto.paths import POLICIES, PROJECTS, RUNS, run_path
 from dcao_proto.reading import UnreadableAnswerError, read_answer
 
 M = TypeVar("M", bound=Message)
@@ -101,6 +101,10 @@ class Api:
             cursor = _onwards(cursor, found.next_cursor)
             if cursor is None:
                 return
+
+    def policies(self) -> tuple[PolicyInfo, ...]:
+        """Those of the controller, with the sentences of their reasons."""
+        return _read(PolicyList, self.get(POLICIES)).policies
 
     def run(self, run: str) -> Run:
         """One run."""

@@ -15,8 +15,10 @@ from dcao_client.cli.options import Project, Url
 from dcao_client.cli.output import CommandError, console
 from dcao_client.cli.plots import Series, terminal_plots
 from dcao_client.cli.runs import ago
-from dcao_proto import Record, Run
-from dcao_proto.policy.reasons import REASONS
+from dcao_proto import Decision, Record, Run
+from dcao_proto.policy.reasons import ACTIONS, REGIMES
+from dcao_proto.policy.registry import sentences
+from dcao_proto.policy.why import why
 
 NOTHING_YET = "no decisions yet: they come with the first dcao.step(batch), or Session.decide"
 
@@ -27,7 +29,7 @@ def show(run: str, url: Url = None, project: Project = None) -> None:
     info, records = api.run(run), list(api.history(run))
     out.print(_heading(info))
     out.print(*terminal_plots(_series(records)), sep="\n")
-    out.print(_in_words(records[-1]) if records else NOTHING_YET)
+    out.print(_in_words(living(records), _words(api, records)) if records else NOTHING_YET)
 
 
 def watch(
@@ -40,6 +42,7 @@ def watch(
     """Follows a run live until it ends, over restarts of the controller; Ctrl-C stops watching."""
     api = Api(url, project)
     records: deque[Record] = deque(maxlen=last)
+    table: dict[str, str] = {}
     info = api.run(run)
     with Live(console=console(), auto_refresh=False) as live:
         while True:
@@ -53,7 +56,8 @@ def watch(
                     raise
                 away = f"{error}; asked again every {every:g} s"
             plots = [Text.from_ansi(plot) for plot in terminal_plots(_series(records))]
-            words = [_in_words(records[-1])] if records else []
+            table = table or (_words(api, records) if records and not away else {})
+            words = [_in_words(living(records), table)] if records else []
             # First of all: in a low terminal the end is cut off.
             trouble = [Text(away, "bold")] if away else []
             live.update(Group(_heading(info), *trouble, *plots, *words), refresh=True)
@@ -92,11 +96,30 @@ def _series(records: Iterable[Record]) -> dict[str, Series]:
     return {"sharpness ρ": rho, "learning rate η": lr, "edge ratio": edge}
 
 
-def _in_words(record: Record) -> str:
-    decision = record.decision
+def _words(api: Api, records: Iterable[Record]) -> dict[str, str]:
+    """The table of words; of a plug-in that is not installed here it is the controller that knows them."""
+    table = sentences()
+    if all(code in table for record in records for code in _codes(record.decision)):
+        return table
+    try:
+        theirs = [policy.sentences or {} for policy in api.policies()]
+    except CommandError:  # it may not be asked; a code stands for itself then
+        return table
+    return {**{code: words for sentences in theirs for code, words in sentences.items()}, **table}
+
+
+def _codes(decision: Decision) -> list[str]:
+    return [*decision.reasons, *(cause.code for cause in decision.causes or ())]
+
+
+def _in_words(records: list[Record], table: dict[str, str]) -> Text:
+    decision = records[-1].decision
     lines = [
-        f"step {record.step}: {decision.regime}; η {decision.lr:.4g} (×{decision.multipliers.lr:.3g}), "
-        f"β {decision.momentum:.4g}, λ {decision.weight_decay:.3g}"
+        f"step {decision.step}: {decision.regime}; η {decision.lr:.4g} (×{decision.multipliers.lr:.3g}), "
+        f"β {decision.momentum:.4g}, λ {decision.weight_decay:.3g}",
+        f"  {REGIMES.get(decision.regime, '')}",
     ]
-    lines += [f"  {reason}: {REASONS.get(reason, '')}" for reason in decision.reasons]
-    return "\n".join(lines)
+    if decision.action != "continue":
+        lines.append(f"  {decision.action}: {ACTIONS[decision.action]}")
+    lines += [f"  {sentence}" for sentence in why(decision, records[-2].decision if len(records) > 1 else None, table)]
+    return Text("\n".join(lines))  # what a plug-in says is text, never markup

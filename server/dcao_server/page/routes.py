@@ -1,4 +1,4 @@
-"""`GET /` and `GET /static/…`: files of the package, with the reasons' sentences among them."""
+"""`GET /` and `GET /static/…`: files of the package, and the table of words."""
 
 import hashlib
 import json
@@ -9,7 +9,8 @@ from importlib.resources.abc import Traversable
 
 from fastapi import APIRouter, Request, Response
 
-from dcao_proto.policy.reasons import REASONS
+from dcao_proto.policy.reasons import ACTIONS, REGIMES
+from dcao_proto.policy.registry import sentences
 from dcao_proto.problem import ProblemError, ProblemKind
 
 INDEX = "index.html"
@@ -56,7 +57,8 @@ def assets() -> dict[str, tuple[bytes, str, str]]:
 
     Only names in this table are served, so no path can lead out of the folder.
     """
-    found = {REASONS_JSON: json.dumps(REASONS, ensure_ascii=False).encode()}
+    words = {"sentences": sentences(), "regimes": REGIMES, "actions": ACTIONS}
+    found = {REASONS_JSON: json.dumps(words, ensure_ascii=False).encode()}
     _collect(files("dcao_server.page") / "static", "", found)
     return {
         name: (body, _media_type(name), f'"{hashlib.sha256(body).hexdigest()[:20]}"') for name, body in found.items()

@@ -9,7 +9,8 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Route
 
-from dcao_proto.policy.reasons import REASONS
+from dcao_proto import Decision
+from dcao_proto.policy.why import why
 from tests.components.controller import Controller
 from tests.components.worker import Worker
 from tests.server.page.browser import Visit, visiting
@@ -47,13 +48,15 @@ def test_the_list_is_filtered_by_text_and_by_status(visit: Visit) -> None:
 def test_a_run_shows_its_newest_values_charts_and_reasons_in_words(visit: Visit, served: Controller) -> None:
     visit.open(RUN)
     visit.wait_for_text(IN_SIGHT, "60 decisions in sight")
-    assert visit.page.locator(".chart canvas").count() == 7
-    newest = httpx.get(f"{served.url}/v1/projects/vision/runs/resnet18/decisions?after=1:2950")
-    decision = newest.json()["records"][0]["decision"]
+    assert visit.page.locator(".chart canvas").count() == 8
+    newest = httpx.get(f"{served.url}/v1/projects/vision/runs/resnet18/decisions?after=1:2900")
+    before, decision = (record["decision"] for record in newest.json()["records"])
     assert visit.text(".gauge-value") == f"{decision['edge_ratio']:.2f}"
     assert visit.text(".gauge-row .pill") == decision["regime"]
     words = visit.text(".decisions")
-    assert any(sentence in words for sentence in REASONS.values())
+    said = why(Decision.model_validate(decision), Decision.model_validate(before))
+    assert said
+    assert all(sentence in words for sentence in said)
     assert "undefined" not in visit.text("main")
     assert "NaN" not in visit.text("main")
     assert visit.errors == []

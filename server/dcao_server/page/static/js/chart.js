@@ -21,8 +21,26 @@ export function logTicks(low, high) {
   return ticks.length > 1 ? ticks : [low, Math.sqrt(low * high), high];
 }
 
-/** Three decades at most: one outlier near 0 must not flatten everything else. */
-const logRange = (u, low, high) => (low > 0 && high > 0 ? [Math.max(low / 2, high / 1000), high * 1.3] : [0.1, 10]);
+const BEYOND = 1000; // a line that is there for comparison stretches the scale by three decades at most
+
+/** The lines that a chart is about are whole, always; the others stretch it so far and no further. */
+function logRange(series) {
+  return (u, low, high) => {
+    const [first, last] = u.series[0].idxs ?? [0, -1];
+    let [least, most] = [Infinity, 0];
+    series.forEach((line, i) => {
+      if (!line.whole || !u.series[i + 1].show) return;
+      for (let j = first; j <= last; j += 1) {
+        const value = u.data[i + 1][j];
+        if (value > 0) [least, most] = [Math.min(least, value), Math.max(most, value)];
+      }
+    });
+    if (most === 0) return low > 0 && high > 0 ? [Math.max(low / 2, high / BEYOND), high * 1.3] : [0.1, 10];
+    const bottom = low > 0 ? Math.max(low, least / BEYOND) : least;
+    const top = high > 0 ? Math.min(high, most * BEYOND) : most;
+    return [Math.min(bottom, least) / 2, Math.max(top, most) * 1.3];
+  };
+}
 
 /** Room above and below; a constant series gets a tenth of its value rather than a line along the frame. */
 function linearRange({ floor = null, atLeast = null, strip = 0 }) {
@@ -58,7 +76,7 @@ function axes(log, strip = 0) {
 
 export class Chart {
   /**
-   * @param {{title, series: [{column, name, colour, dash?, width?, stepped?, aside?, hidden?}], log?, floor?, strip?, atLeast?, height?, wide?}} options
+   * @param {{title, series: [{column, name, colour, dash?, width?, stepped?, aside?, hidden?, whole?}], log?, floor?, strip?, atLeast?, height?, wide?}} options
    */
   constructor(options) {
     this.options = options;
@@ -121,7 +139,7 @@ export class Chart {
         legend: { show: false },
         scales: {
           x: { time: false },
-          y: options.log ? { distr: 3, range: logRange } : { range: linearRange(options) },
+          y: options.log ? { distr: 3, range: logRange(options.series) } : { range: linearRange(options) },
         },
         axes: axes(options.log, options.strip),
         series: [{}, ...lines],

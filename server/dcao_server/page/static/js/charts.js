@@ -2,22 +2,35 @@
 
 import { h } from "./dom.js";
 import { Chart } from "./chart.js";
-import { attemptMarks, beyondSeries, edgeBand, REGIMES, regimeStrip } from "./plugins.js";
+import { attemptMarks, beyondSeries, edgeBand, lineAt, regimeStrip } from "./plugins.js";
 import { onThemeChange } from "./theme.js";
+import { regimes } from "./why.js";
 
 const EDGE_BAND = [0.8, 1.2]; // what the controller calls "edge": within 20 % of the threshold
 const SYNC = "run";
 
 function regimeKey() {
-  const shown = ["calibrating", "flat", "stable", "edge", "unstable", "diverged", "held"];
+  const words = Object.entries(regimes());
+  const swatch = (name) => h("i", { class: "swatch", data: { regime: name } });
   return h(
-    "div",
-    { class: "regime-key", "aria-label": "Colours of the strip: the regime at each decision" },
-    shown.map((name) => h("span", { title: REGIMES[name].words }, h("i", { class: "swatch", data: { regime: name } }), name)),
+    "details",
+    { class: "glossary" },
+    h(
+      "summary",
+      { class: "regime-key", "aria-label": "Colours of the strip: the regime at each decision. What they mean" },
+      words.map(([name, sentence]) => h("span", { title: sentence }, swatch(name), name)),
+      h("span", { class: "more" }, "what they mean"),
+    ),
+    h("dl", {}, words.flatMap(([name, sentence]) => [h("dt", {}, swatch(name), name), h("dd", {}, sentence)])),
   );
 }
 
-const DEFINITIONS = (spec) => [
+/** Whether a cause has been among the decisions so far, or is one of a policy that looks at the nearer of two edges. */
+const drives = (series, code) =>
+  series.spec.policy?.params?.reference === "nearest_edge" ||
+  series.entries.some((entry) => entry.causes.some((cause) => cause.code === code));
+
+const DEFINITIONS = (series, { spec } = series) => [
   {
     title: "Edge ratio",
     wide: true,
@@ -34,7 +47,7 @@ const DEFINITIONS = (spec) => [
         dash: "dotted",
         width: 1.6,
         aside: true,
-        hidden: (spec.policy?.name ?? "default") !== "default", // the others look at the full edge only
+        hidden: (spec.policy?.name ?? "default") !== "default" && !drives(series, "batch-edge:lr"),
       },
     ],
     decorate: (series) => [edgeBand(...EDGE_BAND, 1), regimeStrip(series)],
@@ -44,8 +57,8 @@ const DEFINITIONS = (spec) => [
     log: true,
     height: 220,
     series: [
-      { column: "rho", name: "ρ", colour: "blue", width: 2.2 },
-      { column: "batchSharpness", name: "batch", colour: "sky", dash: "dotted", width: 1.6, aside: true },
+      { column: "rho", name: "ρ", colour: "blue", width: 2.2, whole: true },
+      { column: "batchSharpness", name: "batch", colour: "sky", dash: "dotted", width: 1.6, whole: drives(series, "batch-edge:lr"), aside: true },
       { column: "limit", name: "edge at this η", colour: "vermillion", dash: "dashed", width: 1.6 },
     ],
     decorate: () => [beyondSeries(3)],
@@ -58,7 +71,7 @@ const DEFINITIONS = (spec) => [
       { column: "lr", name: "η", colour: "green", stepped: true, width: 2.2 },
       {
         column: "baseLr",
-        name: spec.scale === "path" ? "r/√G · shape" : "without DCAO",
+        name: spec.scale === "path" ? "r/√G · shape" : "your schedule",
         colour: "grey",
         dash: "dashed",
         width: 1.4,
@@ -66,6 +79,17 @@ const DEFINITIONS = (spec) => [
       },
       { column: "ceiling", name: "ceiling", colour: "vermillion", dash: "dashed", width: 1.6, stepped: true, aside: true },
     ],
+  },
+  {
+    title: "Factors",
+    atLeast: 1.1,
+    floor: 0,
+    series: [
+      { column: "factorLr", name: spec.scale === "path" ? "η ÷ (r/√G · shape)" : "η ÷ schedule", colour: "blue", stepped: true, width: 2.2 },
+      { column: "factorMomentum", name: "β", colour: "green", dash: "dotted", stepped: true, width: 1.6 },
+      { column: "factorDecay", name: "λ", colour: "orange", dash: "dashed", stepped: true, width: 1.6 },
+    ],
+    decorate: () => [lineAt(1, "your own values")],
   },
   {
     title: "Loss",
@@ -94,7 +118,7 @@ export class Charts {
     this.series = series;
     this.onInspect = onInspect;
     this.onView = onView;
-    this.charts = DEFINITIONS(series.spec).map((definition) => new Chart(definition));
+    this.charts = DEFINITIONS(series).map((definition) => new Chart(definition));
     this.element = h("div", { class: "charts" }, this.charts.map((chart) => chart.element));
     this.window = null; // [from, to] in steps; null: the whole run
     this.following = true;

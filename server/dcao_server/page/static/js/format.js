@@ -7,15 +7,16 @@ export function number(value, digits = 3) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   if (value === 0) return "0";
   const size = Math.abs(value);
+  const bare = (text) => (text.includes(".") ? text.replace(/\.?0+$/, "") : text);
   let text;
   if (size >= 1e5 || size < 1e-3) {
     const [mantissa, exponent] = value.toExponential(digits - 1).split("e");
-    text = `${mantissa.replace(/\.?0+$/, "")}e${exponent.replace("+", "")}`;
+    text = `${bare(mantissa)}e${exponent.replace("+", "")}`;
   } else if (size >= 10 ** digits) {
-    text = String(Math.round(value));
+    text = String(Math.sign(value) * Math.round(size));
   } else {
     text = value.toPrecision(digits);
-    if (text.includes(".")) text = text.replace(/\.?0+$/, "");
+    text = bare(text.includes("e") ? String(Number(text)) : text); // 999.6 is 1.00e+3
   }
   return text.replaceAll("-", MINUS);
 }

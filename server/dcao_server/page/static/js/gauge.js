@@ -2,6 +2,7 @@
 
 import { h, s } from "./dom.js";
 import { fixed, number } from "./format.js";
+import { regimeWords } from "./why.js";
 
 const WIDTH = 400;
 const TOP = 1.6; // the bar's right end; the needle stays there beyond it
@@ -18,7 +19,7 @@ const x = (edge) => (Math.min(Math.max(edge, 0), TOP) / TOP) * WIDTH;
 export const toneOf = (regime) => TONES[regime] ?? "";
 
 export function regimePill(regime) {
-  return h("span", { class: "pill", data: { tone: toneOf(regime) } }, regime);
+  return h("span", { class: "pill", title: regimeWords(regime), data: { tone: toneOf(regime) } }, regime);
 }
 
 function words(edge, regime) {
@@ -63,6 +64,7 @@ export class Gauge {
     this.words.textContent = entry ? words(edge, entry.regime) : "No decision yet.";
     this.pill.textContent = entry?.regime ?? "waiting";
     this.pill.dataset.tone = toneOf(entry?.regime);
+    this.pill.title = regimeWords(entry?.regime);
     this.needle.setAttribute("transform", `translate(${edge === null ? -20 : x(edge)} 0)`);
   }
 }

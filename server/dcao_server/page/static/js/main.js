@@ -5,7 +5,7 @@ import { byId, h } from "./dom.js";
 import { ListView } from "./list.js";
 import { RunView } from "./run.js";
 import { isDark, onThemeChange, toggleTheme } from "./theme.js";
-import { loadSentences } from "./words.js";
+import { loadWords } from "./why.js";
 
 let view = null;
 
@@ -91,7 +91,7 @@ function start() {
   });
   addEventListener("hashchange", route);
   addEventListener("keydown", onKey);
-  loadSentences().finally(route);
+  loadWords().finally(route);
 }
 
 start();

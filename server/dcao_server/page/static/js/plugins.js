@@ -2,15 +2,15 @@
 
 import { colour } from "./theme.js";
 
-export const REGIMES = {
-  calibrating: { colour: "sky", words: "calibrating: the reference is being measured" },
-  flat: { colour: "grey", words: "flat: far below the edge" },
-  stable: { colour: "green", words: "stable: below the edge" },
-  edge: { colour: "orange", words: "edge: at the edge of stability" },
-  unstable: { colour: "vermillion", words: "unstable: beyond the edge" },
-  diverged: { colour: "ink", words: "diverged" },
-  held: { colour: "purple", words: "held: the observation was not used" },
-  pending: { colour: "line-strong", words: "pending: other workers are awaited" },
+const REGIME_COLOURS = {
+  calibrating: "sky",
+  flat: "grey",
+  stable: "green",
+  edge: "orange",
+  unstable: "vermillion",
+  diverged: "ink",
+  held: "purple",
+  pending: "line-strong",
 };
 
 const clip = (u, draw) => {
@@ -23,10 +23,36 @@ const clip = (u, draw) => {
   u.ctx.restore();
 };
 
+/** A dashed line at a value, with words where there is room. */
+export function lineAt(value, words, name = "ink-3") {
+  return {
+    hooks: {
+      draw: (u) =>
+        clip(u, (ctx, box) => {
+          const y = Math.round(u.valToPos(value, "y", true)) + 0.5;
+          ctx.strokeStyle = colour(name);
+          ctx.lineWidth = devicePixelRatio;
+          ctx.setLineDash([6 * devicePixelRatio, 4 * devicePixelRatio]);
+          ctx.beginPath();
+          ctx.moveTo(box.left, y);
+          ctx.lineTo(box.left + box.width, y);
+          ctx.stroke();
+          ctx.fillStyle = colour(name);
+          ctx.font = `${11 * devicePixelRatio}px Inter, sans-serif`;
+          ctx.textAlign = "left";
+          ctx.textBaseline = "bottom";
+          if (box.width < 420 * devicePixelRatio) return; // on a phone the legend and the gauge say it
+          ctx.fillText(words, box.left + 6 * devicePixelRatio, y - 2 * devicePixelRatio);
+        }),
+    },
+  };
+}
+
 /** A horizontal band from one value to another, and a dashed line with words at a value inside it. */
 export function edgeBand(from, to, line) {
   return {
     hooks: {
+      ...lineAt(line, "edge of stability", "vermillion").hooks,
       drawClear: (u) =>
         clip(u, (ctx, box) => {
           const y = (value) => u.valToPos(value, "y", true);
@@ -34,23 +60,6 @@ export function edgeBand(from, to, line) {
           ctx.fillRect(box.left, box.top, box.width, Math.max(0, y(to) - box.top));
           ctx.fillStyle = colour("band");
           ctx.fillRect(box.left, y(to), box.width, y(from) - y(to));
-        }),
-      draw: (u) =>
-        clip(u, (ctx, box) => {
-          const y = Math.round(u.valToPos(line, "y", true)) + 0.5;
-          ctx.strokeStyle = colour("vermillion");
-          ctx.lineWidth = devicePixelRatio;
-          ctx.setLineDash([6 * devicePixelRatio, 4 * devicePixelRatio]);
-          ctx.beginPath();
-          ctx.moveTo(box.left, y);
-          ctx.lineTo(box.left + box.width, y);
-          ctx.stroke();
-          ctx.fillStyle = colour("vermillion");
-          ctx.font = `${11 * devicePixelRatio}px Inter, sans-serif`;
-          ctx.textAlign = "left";
-          ctx.textBaseline = "bottom";
-          if (box.width < 420 * devicePixelRatio) return; // on a phone the legend and the gauge say it
-          ctx.fillText("edge of stability", box.left + 6 * devicePixelRatio, y - 2 * devicePixelRatio);
         }),
     },
   };
@@ -118,7 +127,7 @@ export function regimeStrip(series, height = 7) {
             const x0 = u.valToPos(entries[i].step, "x", true);
             const x1 = i + 1 < entries.length ? u.valToPos(entries[i + 1].step, "x", true) : box.left + box.width;
             if (x1 < box.left || x0 > box.left + box.width) continue;
-            ctx.fillStyle = colour(REGIMES[entries[i].regime]?.colour ?? "grey");
+            ctx.fillStyle = colour(REGIME_COLOURS[entries[i].regime] ?? "grey");
             ctx.fillRect(Math.floor(x0), top, Math.ceil(x1 - x0) + 1, tall);
           }
         }),

@@ -6,6 +6,7 @@
 export const COLUMNS = [
   "step", "rho", "gamma", "edge", "lr", "momentum", "decay", "loss",
   "baseLr", "baseMomentum", "baseDecay", "batchSharpness", "limit", "batchEdge", "ceiling",
+  "factorLr", "factorMomentum", "factorDecay",
 ];
 
 const orNull = (value) => (value === undefined ? null : value);
@@ -76,6 +77,9 @@ export class Series {
       limit,
       batchEdge,
       ceiling: positive(orNull(decision.ceiling)),
+      factorLr: base.lr > 0 ? decision.lr / base.lr : null, // what is used over what would be: the ceiling counts
+      factorMomentum: decision.multipliers.momentum,
+      factorDecay: decision.multipliers.weight_decay,
     };
     for (const column of COLUMNS) this.columns[column].push(row[column]);
     this.entries.push({
@@ -88,6 +92,8 @@ export class Series {
       status: observation.status ?? "ok",
       regime: decision.regime,
       reasons: decision.reasons ?? [],
+      causes: decision.causes ?? [],
+      version: decision.version,
       action: decision.action ?? "continue",
       multipliers: decision.multipliers,
       policy: decision.policy,

@@ -3,23 +3,15 @@
 import { h, s } from "./dom.js";
 import { clock, integer, number, plural } from "./format.js";
 import { regimePill } from "./gauge.js";
+import { actionWords, why } from "./why.js";
 
 const SHOWN = 12; // groups of equal decisions
 
-let sentences = {};
-export async function loadSentences() {
-  const response = await fetch("/static/reasons.json");
-  if (response.ok) sentences = await response.json();
-}
-
-/** The sentence of a reason code; a plug-in's code without one stands for itself. */
-export const sentence = (code) => sentences[code] ?? code;
-
+const codes = (entry) => `${entry.causes.map(({ code }) => code)} ${entry.reasons}`;
 const same = (a, b) =>
-  a.regime === b.regime && a.action === b.action && a.attempt === b.attempt && a.backfilled === b.backfilled &&
-  a.reasons.length === b.reasons.length && a.reasons.every((reason, i) => reason === b.reasons[i]);
+  a.regime === b.regime && a.action === b.action && a.attempt === b.attempt && a.backfilled === b.backfilled && codes(a) === codes(b);
 
-/** The newest decisions up to an index, equal neighbours together: [[newest, oldest, count], …], newest first. */
+/** The newest decisions up to an index, equal neighbours together: [[newest, oldest, count, before], …], newest first. */
 export function grouped(entries, upTo) {
   const groups = [];
   for (let i = upTo; i >= 0; i -= 1) {
@@ -29,15 +21,16 @@ export function grouped(entries, upTo) {
       group[2] += 1;
     } else {
       if (groups.length === SHOWN) break;
-      groups.push([entries[i], entries[i], 1]);
+      groups.push([entries[i], entries[i], 1, entries[i - 1] ?? null]);
     }
   }
   return groups;
 }
 
-function row([newest, oldest, count]) {
+function row([newest, oldest, count, before]) {
   const steps = count === 1 ? `step ${integer(newest.step)}` : `${integer(oldest.step)} – ${integer(newest.step)}`;
-  const reasons = newest.reasons.length ? newest.reasons.map((code) => h("p", { title: code }, sentence(code))) : h("p", {}, "Nothing stood in the way: the values are the law's.");
+  const said = why(newest, before).map(([code, sentence]) => h("p", { title: code }, sentence));
+  const reasons = said.length ? said : h("p", {}, "Nothing stood in the way: the values are the law's.");
   return h(
     "li",
     {},
@@ -49,7 +42,7 @@ function row([newest, oldest, count]) {
         "div",
         { class: "pills" },
         regimePill(newest.regime),
-        newest.action === "continue" ? null : h("span", { class: "pill", data: { tone: "bad" } }, newest.action),
+        newest.action === "continue" ? null : h("span", { class: "pill", title: actionWords(newest.action), data: { tone: "bad" } }, newest.action),
         newest.backfilled ? h("span", { class: "pill", data: { tone: "cool" } }, "decided offline") : null,
         newest.deviates ? h("span", { class: "pill", data: { tone: "warn" } }, "deviates") : null,
         h("span", { class: "muted num" }, `η ×${number(newest.multipliers.lr, 3)}`),
@@ -81,20 +74,24 @@ export class Words {
   count(series, from, to) {
     const first = series.columns.step.findIndex((step) => step >= from);
     const seen = first < 0 ? [] : series.entries.slice(first, series.indexAt(to) + 1);
-    const counts = new Map();
-    for (const entry of seen) for (const code of entry.reasons) counts.set(code, (counts.get(code) ?? 0) + 1);
-    const sorted = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 8);
+    const counts = new Map(); // by code: how often, and the newest decision that has it
+    seen.forEach((entry, i) => {
+      for (const code of new Set([...entry.causes.map((cause) => cause.code), ...entry.reasons]))
+        counts.set(code, { count: (counts.get(code)?.count ?? 0) + 1, at: first + i });
+    });
+    const sorted = [...counts].sort((a, b) => b[1].count - a[1].count).slice(0, 8);
+    const words = (code, at) => why(series.entries[at], series.entries[at - 1]).find(([said]) => said === code)?.[1] ?? code;
     this.range.textContent = `${plural(seen.length, "decision")} in sight`;
-    this.tally.replaceChildren(...sorted.map(([code, count]) => bar(code, count, seen.length)));
+    this.tally.replaceChildren(...sorted.map(([code, { count, at }]) => bar(code, words(code, at), count, seen.length)));
   }
 }
 
-function bar(code, count, total) {
+function bar(code, sentence, count, total) {
   const share = (100 * count) / total;
   return h(
     "li",
     {},
-    h("div", {}, h("span", {}, sentence(code)), h("span", {}, integer(count))),
+    h("div", {}, h("span", {}, sentence), h("span", {}, integer(count))),
     h("code", {}, code),
     h(
       "div",
