@@ -69,8 +69,8 @@ def test_a_full_record_takes_a_third_of_its_json() -> None:
 
 
 def test_why_is_kept_behind_everything_else() -> None:
-    """Causes come back with the bits of their numbers; a record without them is the one that there was before, and what a
-    later version puts behind them is passed over."""
+    """Causes come back with the bits of their numbers; a record without them is the one that there was before, and what
+    a later version puts behind them is passed over."""
     why = (Cause(code="mine:lr", numbers={"ratio": 0.1 + 0.2}), Cause(code="base"))
     decision = POLICY.decide_from_token(FULL).model_copy(update={"causes": why})
     assert decode(StoredRecord(1, 300, encode(FULL, decision, 1.8e9 + 1 / 3))).decision.causes == why
@@ -83,7 +83,8 @@ def test_why_is_kept_behind_everything_else() -> None:
 
 
 @pytest.mark.parametrize(
-    "causes", [[("Not a code", {})], [("base", {"n": "x"})], [("base", {f"n{i}": 1.0 for i in range(9)})], [("base", {})] * 17]
+    "causes",
+    [[("Not a code", {})], [("base", {"n": "x"})], [("base", {f"n{i}": 1.0 for i in range(9)})], [("base", {})] * 17],
 )
 def test_causes_in_the_store_are_looked_at_like_those_on_the_wire(causes: list[object]) -> None:
     """Somebody else may have written there; one record must not end a page."""

@@ -99,10 +99,8 @@ _PARTS: TypeAdapter[Any] = TypeAdapter(
     ),
     config=_STRICT,
 )
-_Causes = Annotated[_tuple(_types(Cause, ("code", "numbers")), ...), Field(max_length=MAX_CAUSES)]
-_MORE: TypeAdapter[Any] = TypeAdapter(
-    _tuple(_types(Path, _PATH) | None, Real | None, _Causes | None), config=_STRICT
-)
+_Causes: Any = Annotated[_tuple(_types(Cause, ("code", "numbers")), ...), Field(max_length=MAX_CAUSES)]
+_MORE: TypeAdapter[Any] = TypeAdapter(_tuple(_types(Path, _PATH) | None, Real | None, _Causes | None), config=_STRICT)
 _observation_fields = operator.itemgetter(*_OBSERVATION)
 _decision_fields = operator.itemgetter(*_DECISION)
 
