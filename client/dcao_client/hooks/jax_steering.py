@@ -16,8 +16,6 @@ import optax
 from jax import Array
 
 from dcao_client.hooks.jax_path import (
-    GUARDED_GROWTH,
-    LEAST_GROWTH,
     Said,
     Shape,
     Way,
@@ -28,7 +26,8 @@ from dcao_client.hooks.jax_path import (
     numbers,
     saw,
     start,
-)  # fmt: skip
+)
+from dcao_client.hooks.path import GUARDED_GROWTH, LEAST_GROWTH
 from dcao_client.spectrum.jax.tree import split
 from dcao_proto.optimizers import OptimizerName
 
