@@ -1,5 +1,6 @@
 """The session: with the controller, without it, and from one to the other and back."""
 
+import logging
 import random
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 from dcao_client import DcaoError, RefusedError, Session, UnreachableError
 from dcao_client.journal import read_journal
 from dcao_proto import Decision, Hyperparameters, Observation, PolicyChoice, Record, RunSpec
+from dcao_proto.policy.why import why
 from tests.components.controller import Controller
 
 SPEC = RunSpec(optimizer="sgd", base=Hyperparameters(lr=0.1, momentum=0.9, weight_decay=5e-4), probe_interval=10)
@@ -318,3 +320,20 @@ def test_the_jitter_leaves_the_global_generator_alone(tmp_path):
         session.decide(observation)
     session.close(timeout=0.05)
     assert random.random() == expected
+
+
+def test_the_log_says_why_where_something_else_drives_a_run(tmp_path, caplog):
+    """A line of information where the cause is another one, else one for debugging; no journal and no
+    checkpoint carries what an older version could not read."""
+    caplog.set_level(logging.DEBUG, logger="dcao")
+    with Session(SPEC, run="why", journal_dir=tmp_path) as session:
+        first, second = (session.decide(o) for o in observations(2))
+        assert session.state_dict()["last"].get("causes") is None
+        journal = session.journal_path
+    told = [record for record in caplog.records if record.getMessage().startswith("step ")]
+    same = [c.code for c in first.causes or ()] == [c.code for c in second.causes or ()]
+    assert told[0].levelno == logging.INFO
+    assert told[1].levelno == (logging.DEBUG if same and first.reasons == second.reasons else logging.INFO)
+    assert told[1].getMessage().endswith(" ".join(why(second, first)))
+    assert journal is not None
+    assert '"causes"' not in journal.read_text()
