@@ -26,8 +26,8 @@ class RedisServer:
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
 
-    def start(self) -> None:
-        """Starts it and waits until it answers, its data loaded."""
+    def start(self, *more: str, loaded: bool = True) -> None:
+        """Starts it with ``more`` options and waits until it answers; its data ``loaded``, or while it loads them."""
         command = shutil.which("redis-server")
         assert command is not None, "expected redis-server; make components installs it"
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -43,13 +43,17 @@ class RedisServer:
             "noeviction",
         ]
         with (self._directory / "redis.log").open("ab") as log:
-            self.process = subprocess.Popen([command, *arguments, *self._options], stdout=log, stderr=log)
+            self.process = subprocess.Popen([command, *arguments, *self._options, *more], stdout=log, stderr=log)
         with redis.Redis(port=self.port) as client:
             for _ in range(500):
                 try:
                     client.ping()
                     return
-                except (redis.ConnectionError, redis.BusyLoadingError):
+                except redis.BusyLoadingError:
+                    if not loaded:
+                        return
+                    time.sleep(0.02)
+                except redis.ConnectionError:
                     time.sleep(0.02)
         raise AssertionError(f"redis-server did not start: {(self._directory / 'redis.log').read_text()[-2000:]}")
 

@@ -28,6 +28,7 @@ _BY_CLASS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], Tr
     ((exceptions.TimeoutError, TimeoutError), TroubleKind.TIMEOUT),
 )
 _BY_TEXT: tuple[tuple[str, TroubleKind], ...] = (
+    ("running in protected mode", TroubleKind.PROTECTED),  # before "no password is set", which it says too
     ("WRONGPASS", TroubleKind.AUTH),
     ("NOAUTH", TroubleKind.AUTH),
     ("invalid username-password pair", TroubleKind.AUTH),

@@ -37,6 +37,12 @@ class TroubleKind(Enum):
         "correct DCAO_REDIS_USERNAME and DCAO_REDIS_PASSWORD (or its file), or the URL",
         False,
     )
+    PROTECTED = (
+        "protected",
+        "the store takes connections of its own machine only: its protected mode is on and it has no password",
+        "give it a password (`requirepass`) and the same in DCAO_REDIS_PASSWORD, or turn its protected mode off",
+        False,
+    )
     PERMISSION = (
         "permission",
         "the store's user may not do what is needed",

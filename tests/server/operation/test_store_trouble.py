@@ -195,6 +195,33 @@ def loading(tmp: Path) -> Iterator[Settings]:
 
 
 @situation
+def loading_data(tmp: Path) -> Iterator[Settings]:
+    """A restart with so much to load that it takes a minute."""
+    with server(tmp) as (running, settings):
+        with running.client() as client, client.pipeline(transaction=False) as pipe:
+            for i in range(30_000):
+                pipe.set(f"key-{i}", "x" * 200)
+            pipe.execute()
+            client.bgrewriteaof()  # of the file's two formats the one in which it answers every kilobyte
+            until(lambda: client.info("persistence")["aof_rewrites"] == 1)
+            until(lambda: client.info("persistence")["aof_rewrite_in_progress"] == 0)
+        running.kill()
+        running.start("--key-load-delay", "1500", "--loading-process-events-interval-bytes", "1024", loaded=False)
+        yield settings
+
+
+@situation
+def protected(tmp: Path) -> Iterator[Settings]:
+    """Without a password and asked from an address that is not the loopback's."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.connect(("192.0.2.1", 9))  # sends nothing: it only chooses the address of this machine
+        address = asking.getsockname()[0]
+    with server(tmp, "--bind", "127.0.0.1", address) as (running, settings):
+        url = f"redis://{address}:{running.port}/0"
+        yield settings.model_copy(update={"redis_url": type(settings.redis_url)(url)})  # type: ignore[misc]
+
+
+@situation
 def full_file(tmp: Path) -> Iterator[Settings]:
     with small_disk(tmp / "disk") as disk:
         create = create_store(Settings(data=disk))
@@ -232,6 +259,7 @@ async def opened(store: Any) -> None:
 
 KINDS = {
     "auth-unset": "auth",
+    "loading-data": "loading",
     "full-disk": "full",
     "full-file": "full",
     "tls-unasked": "unavailable",
