@@ -1,6 +1,7 @@
 """What a forward pass writes beside its result is as it was after a probe: weights, attributes, modules of the loss."""
 
 import copy
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -125,6 +126,55 @@ def test_attributes_and_what_they_hold_come_back(loss: Any) -> None:
     assert (model.place, model.nested) == (1, before["nested"])
     assert (model.seen == before["seen"]).all()
     assert model.nested["calls"] is lists
+
+
+class _Meter:
+    """A counter that is no module, with one more inside."""
+
+    def __init__(self, inner: Any = None) -> None:
+        self.calls, self.values, self.inner = 0, [0.0], inner
+
+    def __call__(self, *_: Any) -> None:
+        self.calls += 1
+        self.values.append(float(self.calls))
+        if self.inner is not None:
+            self.inner()
+
+    def hook(self, *_: Any) -> None:
+        self()
+
+
+ACTIVATIONS: dict[str, Tensor] = {}
+
+
+def _by_global_name(_: nn.Module, __: Any, out: Tensor) -> None:
+    ACTIVATIONS["out"] = out.detach()
+
+
+class _Metered(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(4, 3)
+        self.meter, self.shared = _Meter(_Meter()), _Meter()
+        self.shared.lock = threading.Lock()  # type: ignore[attr-defined]
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.meter()
+        self.shared()
+        return super().forward(x)
+
+
+def test_counters_and_lists_of_objects_that_are_no_modules_come_back(loss: Any) -> None:
+    model, recorder, kept = _Metered(), _Meter(), {"out": torch.zeros(1)}
+    first = kept["out"]
+    model.register_forward_hook(recorder.hook)
+    model.register_forward_hook(lambda _, __, out: kept.update(out=out))
+    model.register_forward_hook(_by_global_name)
+    assert Probe(model, loss).measure(_batch()).status == "ok"
+    for meter in (model.meter, model.meter.inner, recorder):
+        assert (meter.calls, meter.values) == (0, [0.0])
+    assert kept["out"] is first
+    assert not ACTIVATIONS
+    assert model.shared.calls > 0  # what another thread may be writing is nobody's to put back
 
 
 class _Centred(nn.Module):

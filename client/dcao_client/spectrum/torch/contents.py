@@ -1,7 +1,15 @@
-"""What containers hold, and how they get it back: lists, dicts, sets, deques, arrays and tensors inside one another."""
+"""What containers hold, and how they get it back: lists, dicts, sets, deques, arrays and tensors inside one another.
+
+Attributes of plain objects are such a dict: of those that a module holds (a meter, a recorder, a cache), of those that
+they hold, and what hooks append to or write into, however they know it (a method, a closure, a global name).
+"""
 
 from __future__ import annotations
 
+import functools
+import sys
+import threading
+import types
 from collections import deque
 from collections.abc import Iterable
 from typing import Any
@@ -10,8 +18,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dcao_client.spectrum.torch.generators import inside
+
 # Entries of a container, and bytes of all tensors and arrays, beyond which one is left as it is: data, not a state.
 MOST_ENTRIES, MOST_BYTES = 20_000, 1 << 26
+# Plain objects within one another, and all of them, that are looked into: beyond is a program, not a layer's state.
+DEEPEST, MOST_OBJECTS = 2, 1_000
+CALLED = (types.FunctionType, types.MethodType, functools.partial)
+# An object with one of these is another thread's too, which may be changing it now.
+SHARED = (threading.Thread, type(threading.Lock()), type(threading.RLock()), threading.Condition, threading.Event)
+# Whose objects are no state of a layer: torch's (optimizers, loaders) and the standard library's (loggers, files).
+FOREIGN = frozenset({"torch", "numpy", *sys.stdlib_module_names})
 
 
 class Contents:
@@ -25,25 +42,32 @@ class Contents:
         self._tensors: list[tuple[Tensor, int, Tensor]] = []
         self._arrays: list[tuple[Any, Any]] = []
         self._seen: set[int] = set()
-        self._room = MOST_BYTES
+        self._room, self._objects = MOST_BYTES, 0
         for value in values:
             self._keep(value)
 
-    def _keep(self, value: Any) -> None:
+    def _keep(self, value: Any, depth: int = 0) -> None:
         if isinstance(value, nn.Parameter) or id(value) in self._seen:
             return
         if isinstance(value, dict | list | set | deque | bytearray) and len(value) <= MOST_ENTRIES:
             self._seen.add(id(value))
             self._containers.append((value, value.copy()))
-            inside = value.values() if isinstance(value, dict) else () if isinstance(value, bytearray) else value
-            for one in inside:
-                self._keep(one)
+            for one in value.values() if isinstance(value, dict) else () if isinstance(value, bytearray) else value:
+                self._keep(one, depth)
         elif type(value) is Tensor and _is_plain(value) and self._fits(value.numel() * value.element_size()):
             self._seen.add(id(value))
             self._tensors.append((value, value._version, value.detach().clone()))
         elif type(value) is np.ndarray and value.dtype != object and self._fits(value.nbytes):
             self._seen.add(id(value))
             self._arrays.append((value, value.copy()))
+        elif isinstance(value, CALLED):
+            self._seen.add(id(value))
+            for one in inside(value):
+                self._keep(one, depth)
+        elif depth < DEEPEST and self._objects < MOST_OBJECTS and _is_state(value):
+            self._objects += 1
+            self._seen.add(id(value))
+            self._keep(vars(value), depth + 1)
 
     def _fits(self, size: int) -> bool:
         fits = size <= self._room
@@ -61,6 +85,16 @@ class Contents:
         for array, content in self._arrays:
             if array.flags.writeable and not np.array_equal(array, content, equal_nan=array.dtype.kind in "fc"):
                 array[...] = content
+
+
+def _is_state(value: Any) -> bool:
+    """Whether these are attributes that a forward pass may count in: of a class of the user's, of one thread."""
+    kind = type(value)
+    if isinstance(value, type | nn.Module | Tensor) or type(getattr(value, "__dict__", None)) is not dict:
+        return False
+    if (kind.__module__ or "").partition(".")[0] in FOREIGN:
+        return False
+    return not any(isinstance(one, SHARED) for one in vars(value).values())
 
 
 def _is_plain(tensor: Tensor) -> bool:

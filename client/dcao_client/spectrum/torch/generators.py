@@ -55,11 +55,12 @@ def reached(*roots: Any) -> list[Any]:
             found.append(item)
         else:
             found += [item] if isinstance(item, nn.Module) else []
-            waiting.extend(_inside(item))
+            waiting.extend(inside(item))
     return found
 
 
-def _inside(item: Any) -> Iterable[Any]:
+def inside(item: Any) -> Iterable[Any]:
+    """What it holds: items, attributes, and what a function knows by closure, default or a global's name."""
     if isinstance(item, Mapping):
         return list(item.values())
     if isinstance(item, list | tuple | set | frozenset):
