@@ -48,7 +48,8 @@ class Solve:
     """What a solve found. ``vectors`` are the top Ritz vectors (at most two), unit length.
 
     ``first`` is the Rayleigh quotient of the start vector; ``asymmetry`` the largest |T − Tᵀ| entry seen; ``missed``
-    how far above θ₂ an eigenvalue may lie that the start hardly holds, which ``error`` contains.
+    how far above θ₂ an eigenvalue may lie that the start hardly holds, which ``error`` contains; ``multiple`` whether
+    another start showed one above θ₂ that this one cannot see (``spectrum.multiple``).
     """
 
     outcome: Outcome
@@ -60,6 +61,7 @@ class Solve:
     asymmetry: float
     peak_bytes: int
     missed: float
+    multiple: bool = False
 
 
 def lanczos(
@@ -92,7 +94,7 @@ def lanczos(
     """
     if generator is None:
         generator = arrays(start).generator(0)
-    run = _Run(basis if basis is not None else Basis(start), stop, generator, max_basis)
+    run = Run(basis if basis is not None else Basis(start), stop, generator, max_basis)
     if not run.begin(start):
         return run.finish(Outcome.NON_FINITE, start, want)
     outcome = Outcome.BUDGET
@@ -110,7 +112,7 @@ def lanczos(
     return run.finish(outcome, start, want)
 
 
-class _Run:
+class Run:
     """The state of one solve: the basis, T, the next residual."""
 
     def __init__(self, basis: Basis, stop: Stop, generator: Any, max_basis: int | None) -> None:

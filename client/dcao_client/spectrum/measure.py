@@ -26,6 +26,7 @@ class Question:
         warm: the last top vectors.
         agree: makes the start the same on replicated ranks.
         along: what is wanted along an update.
+        multiples: look for eigenvalues that the gradient cannot show, too (``spectrum.multiple``).
     """
 
     settings: ProbeSettings
@@ -34,15 +35,22 @@ class Question:
     seed: int
     agree: Agree | None = None
     along: Along | None = None
+    multiples: bool = False
+
+
+# Measurements of which one looks for multiples, the first among them: three to eight products more for it, half a
+# product on average. Symmetry, where they come from, outlasts a training step: the gradient has it, too.
+LOOK_EVERY = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The spectrum, the top vectors (empty when there are none), and the products' own relative error."""
+    """The spectrum, the top vectors (empty when there are none), the products' own error, and ``Solve.multiple``."""
 
     spectrum: Spectrum
     vectors: tuple[Vector, ...] = ()
     error: float = 0.0
+    multiple: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +90,9 @@ def measure(operator: Curvature, question: Question) -> Answer:
     if posed is None:
         return diverged(basics(operator, question))
     said, s, length = posed.said, posed.scaling, posed.length
-    eigen = top(operator, s, question.warm, question.settings, question.seed, question.agree)
+    eigen = top(
+        operator, s, question.warm, question.settings, question.seed, question.agree, multiples=question.multiples
+    )
     solve = eigen.solve
     said["matvecs"] = solve.matvecs
     if solve.outcome is Outcome.NON_FINITE or solve.found is None or solve.error is None:
@@ -90,7 +100,7 @@ def measure(operator: Curvature, question: Question) -> Answer:
     said["memory"] = solve.peak_bytes
     if length > 0.0:
         _besides(operator, question, eigen, s, length, said)
-    return Answer(_spectrum(solve, said), solve.vectors, noise(solve))
+    return Answer(_spectrum(solve, said), solve.vectors, noise(solve), solve.multiple)
 
 
 def _besides(

@@ -15,7 +15,7 @@ from dcao_client.checkpoint import check_keys, check_version, reading
 from dcao_client.spectrum.arrays import Numbers, Vector
 from dcao_client.spectrum.batches import part_of, parts, what_failed
 from dcao_client.spectrum.fingerprint import fingerprint
-from dcao_client.spectrum.measure import Answer, Question, measure, track
+from dcao_client.spectrum.measure import LOOK_EVERY, Answer, Question, measure, track
 from dcao_client.spectrum.operators import Curvature
 from dcao_client.spectrum.result import Spectrum
 from dcao_client.spectrum.settings import ProbeSettings
@@ -48,6 +48,7 @@ class Probing:
         self._scaling: Scaling | None = None
         self._warm: tuple[Vector, ...] = ()
         self._probes = self.failures = 0
+        self._multiple = False  # whether the last measurement that looked saw one
         self._named: set[str | None] = set()
 
     # -- what a framework says ----------------------------------------------------------------------------------------
@@ -105,7 +106,8 @@ class Probing:
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs to measure exactly the same numbers: plain numbers and NumPy's arrays."""
-        return {"version": VERSION, "probes": self._probes, "warm": [self._single(v) for v in self._warm]}
+        warm = [self._single(v) for v in self._warm]
+        return {"version": VERSION, "probes": self._probes, "warm": warm, "multiple": self._multiple}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from ``state_dict()``.
@@ -114,10 +116,11 @@ class Probing:
             CheckpointError: the state is of another version, or none of a probe.
         """
         check_version(state, VERSION, MADE_BY)
-        check_keys(state, ("version", "probes", "warm"), MADE_BY)
+        check_keys(state, ("version", "probes", "warm", "multiple"), MADE_BY)
         with reading(MADE_BY, state):
             warm = tuple(self._half(v) for v in state["warm"])
             self._probes, self._warm = int(state["probes"]), warm
+            self._multiple = bool(state["multiple"])
 
     def _tried(self, batch: Any, params: Any, ask: Callable[[Curvature, Question], Answer]) -> Spectrum:
         began = time.perf_counter()
@@ -144,9 +147,12 @@ class Probing:
             if any(v.shape[0] != operator.space.size for v in self._warm):
                 self._warm = ()
             seed = self.settings.seed * 1_000_003 + self._probes
-            answer = ask(operator, Question(self.settings, self._scaling, self._warm, seed))
+            looks = self._multiple or self._probes % LOOK_EVERY == 0
+            answer = ask(operator, Question(self.settings, self._scaling, self._warm, seed, multiples=looks))
         finally:
             operator.close()
+        if ask is measure and looks:
+            self._multiple = answer.multiple
         vectors = tuple(self._half(v) for v in answer.vectors[: kept(self.settings, operator.space.size)])
         if vectors:
             self._warm = vectors + self._warm[len(vectors) :]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dcao_client.spectrum.arrays import Vector, arrays
 from dcao_client.spectrum.basis import SLAB, Basis
 from dcao_client.spectrum.lanczos import Matvec, Solve, lanczos
+from dcao_client.spectrum.multiple import MOST, with_multiples
 from dcao_client.spectrum.operators import Curvature
 from dcao_client.spectrum.polish import polish
 from dcao_client.spectrum.result import Outcome
@@ -88,8 +89,13 @@ def top(
     settings: ProbeSettings,
     seed: int,
     agree: Agree | None = None,
+    *,
+    multiples: bool = False,
 ) -> Eigen:
-    """λ₁, λ₂ and their vectors; replicated ranks ``agree`` on the bits they start from."""
+    """λ₁, λ₂ and their vectors; replicated ranks ``agree`` on the bits they start from.
+
+    With ``multiples`` also those that no product of the start shows, up to ``MEDIUM`` parameters.
+    """
     generator = arrays(operator.gradient).generator(seed)
     kind: StartKind = AUTO if settings.start == "auto" else settings.start
     gradient = operator.gradient if s is None else s * operator.gradient
@@ -106,16 +112,23 @@ def top(
     start = start_vector(kind, gradient, warm, generator, operator.space)
     if agree is not None:
         start = agree(start)
+    basis = new_basis(operator, settings)
     solve = lanczos(
         scaled(operator, s),
         start,
         max_matvecs=settings.max_matvecs,
         stop=stop,
         generator=generator,
-        basis=new_basis(operator, settings),
+        basis=basis,
         max_basis=most,
         want=max(2, kept(settings, operator.gradient.shape[0])),
     )
+    left = min(MOST, settings.max_matvecs - solve.matvecs)
+    if multiples and left > 0 and most is None and solve.outcome is not Outcome.NON_FINITE:
+        fresh = Basis(operator.gradient, kind=basis.kind, space=operator.space)
+        solve = with_multiples(
+            scaled(operator, s), solve, basis, fresh, stop, generator=generator, most=left, agree=agree
+        )
     if rough and _too_noisy(solve, stop):
         with operator.accurately():
             solve = polish(scaled(operator, s), solve, operator.floor, operator.space)

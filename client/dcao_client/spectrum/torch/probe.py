@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dcao_client.checkpoint import check_keys, check_version, reading
 from dcao_client.spectrum.batches import parts, what_failed
 from dcao_client.spectrum.fingerprint import fingerprint, matrix_of
-from dcao_client.spectrum.measure import Question, measure, track
+from dcao_client.spectrum.measure import LOOK_EVERY, Question, measure, track
 from dcao_client.spectrum.operators import Curvature
 from dcao_client.spectrum.result import Spectrum
 from dcao_client.spectrum.settings import ProbeSettings
@@ -80,6 +80,7 @@ class Probe:
         self.model, self.loss, self.optimizer = unwrap(model), loss, optimizer
         self.choice = Choice()
         self._probes = 0
+        self._multiple = False  # whether the last measurement that looked saw one
         self._warm: tuple[Tensor, ...] = ()
         self._of: tuple[str, ...] | None = None  # the names of what the last vectors are of
         self._guess: float | None = None
@@ -184,6 +185,7 @@ class Probe:
             "choice": self.choice.state_dict(),
             "guess": self._guess,
             "of": self._of,
+            "multiple": self._multiple,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -207,6 +209,7 @@ class Probe:
         choice = Choice.from_state(state["choice"])
         self._warm = tuple(v.clone() for v in state["warm"])
         self._probes, self.choice, self._guess = int(state["probes"]), choice, state["guess"]
+        self._multiple = bool(state["multiple"])
         self._of = None if state.get("of") is None else tuple(state["of"])
 
     def _tried(self, batch: Any, use: Callable[[Problem, Sequence[nn.Parameter]], Spectrum]) -> Spectrum:
@@ -268,6 +271,8 @@ class Probe:
             # The loss became too rough for differences since they were tried: measure exactly, try again next time.
             self.choice = Choice()
             answer = asked(DoubleBackward(problem, keep=keep_graph(problem, self.settings)), question, ask)
+        if ask is measure and question.multiples:
+            self._multiple = answer.multiple
         vectors = tuple(v.to(torch.bfloat16) for v in answer.vectors[: kept(self.settings, problem.layout.size)])
         if vectors:
             self._warm = vectors + self._warm[len(vectors) :]
@@ -276,7 +281,8 @@ class Probe:
     def _question(self, real: Sequence[nn.Parameter], along: Along | None = None) -> Question:
         seed = self.settings.seed * 1_000_003 + self._probes
         optimizer = self.optimizer if self.preconditioned else None
-        return question(self.settings, real, optimizer, self._warm, seed, self._collective, along)
+        told = question(self.settings, real, optimizer, self._warm, seed, self._collective, along)
+        return replace(told, multiples=self._multiple or self._probes % LOOK_EVERY == 0)
 
     def _tracked(self, problem: Problem, real: Sequence[nn.Parameter]) -> Spectrum:
         if not self._warm:
