@@ -12,7 +12,8 @@ from dcao_client.spectrum.arrays import Block, Numbers
 
 Tensor = Any  # tf.Tensor
 
-BLOCK = 1 << 18  # columns widened to double at once
+# Columns multiplied at once: each product is rounded once, sums are made pairwise, and added in double.
+BLOCK = 1 << 20
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
@@ -26,11 +27,12 @@ def inner(blocks: Sequence[Block], w: Tensor) -> Tensor:
 
 
 def _inner(rows: Tensor, w: Tensor) -> Tensor:
-    parts = [
-        tf.linalg.matvec(tf.cast(rows[:, i : i + BLOCK], tf.float64), tf.cast(w[i : i + BLOCK], tf.float64))
-        for i in range(0, max(w.shape[0], 1), BLOCK)
-    ]
-    return tf.add_n(parts)
+    rows = tf.cast(rows, w.dtype)
+    if w.shape[0] <= BLOCK:  # a slice would be a copy
+        return tf.cast(tf.reduce_sum(rows * w, 1), tf.float64)
+    starts = range(0, w.shape[0], BLOCK)
+    parts = [tf.reduce_sum(rows[:, i : i + BLOCK] * w[i : i + BLOCK], 1) for i in starts]
+    return tf.reduce_sum(tf.cast(tf.stack(parts), tf.float64), 0)
 
 
 def host(numbers: Tensor) -> Numbers:
@@ -96,8 +98,8 @@ def slab(rows: int, n: int, like: Tensor, kind: str) -> Any:
 
 
 def write(slab: Any, slot: int, row: Tensor, length: float) -> Any:
-    """In the variable itself."""
-    slab[slot].assign(tf.cast(row / length, slab.dtype))
+    """In the variable itself, as a scattered row: a slice that is assigned to takes ten times as long."""
+    slab.scatter_update(tf.IndexedSlices(tf.cast(row / length, slab.dtype)[None], [slot]))
     return slab
 
 
