@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.law.data import fashion_whole
 from torch import Tensor, nn
 from torch.nn import functional
 
 from dcao_client import DCAO
+from dcao_experiments.workloads.sources import fashion_whole
 
 NOWHERE = "/dev/null/nowhere"
 Batch = tuple[Tensor, Tensor]

@@ -1,4 +1,4 @@
-"""What is trained: network, data, batch, length. The metric is test accuracy, or the loss of language models."""
+"""What is trained: network, data, batch, length. The metric is test accuracy, or the loss of language networks."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from benchmarks.law import data, minilm, models
 from torch import Tensor, nn
 from torch.nn import functional
+
+from dcao_experiments.workloads import minilm, networks, sources
 
 LENGTH = 64  # bytes of a sequence
 Batch = tuple[Tensor, Tensor]
@@ -83,27 +84,27 @@ def _window(tokens: Tensor, starts: Tensor) -> Batch:
 
 
 def _lm(post: bool) -> Callable[[], nn.Module]:
-    return lambda: models.Transformer(width=64, heads=4, depth=3, length=LENGTH, post=post, text=True)
+    return lambda: networks.Transformer(width=64, heads=4, depth=3, length=LENGTH, post=post, text=True)
 
 
 def _vit() -> nn.Module:
-    return models.Transformer(width=48, heads=3, depth=3, length=16, post=False, text=False)
+    return networks.Transformer(width=48, heads=3, depth=3, length=16, post=False, text=False)
 
 
 WORKLOADS = {
     w.name: w
     for w in (
-        Workload("mlp", models.deep_mlp, data.fashion, 128, 600, adamw=0.0024, sgd=0.024),
-        Workload("mlp-128", lambda: models.plain_mlp(784, 6, 128), data.fashion, 128, 800, adamw=0.003, sgd=0.1),
-        Workload("digits", models.plain_mlp, data.digits, 64, 400, adamw=0.006, sgd=0.1),
-        Workload("cnn", lambda: models.plain_cnn(he=False), data.fashion, 64, 600, adamw=0.0048, sgd=0.048),
-        Workload("cnn-he", lambda: models.plain_cnn(he=True), data.fashion, 64, 600, adamw=0.0048, sgd=0.048),
-        Workload("vit", _vit, data.fashion, 32, 600, adamw=0.0024),
-        Workload("resnet", models.resnet, data.patches, 64, 300, adamw=0.002, sgd=0.0125, revision=2),
-        Workload("post-lm", _lm(True), data.text, 32, 500, adamw=0.0048, lower_is_better=True),
-        Workload("pre-lm", _lm(False), data.text, 32, 500, adamw=0.0034, lower_is_better=True),
-        Workload("lstm", models.ByteLSTM, data.text, 32, 400, adamw=0.012, lower_is_better=True, named=True),
+        Workload("mlp", networks.deep_mlp, sources.fashion, 128, 600, adamw=0.0024, sgd=0.024),
+        Workload("mlp-128", lambda: networks.plain_mlp(784, 6, 128), sources.fashion, 128, 800, adamw=0.003, sgd=0.1),
+        Workload("digits", networks.plain_mlp, sources.digits, 64, 400, adamw=0.006, sgd=0.1),
+        Workload("cnn", lambda: networks.plain_cnn(he=False), sources.fashion, 64, 600, adamw=0.0048, sgd=0.048),
+        Workload("cnn-he", lambda: networks.plain_cnn(he=True), sources.fashion, 64, 600, adamw=0.0048, sgd=0.048),
+        Workload("vit", _vit, sources.fashion, 32, 600, adamw=0.0024),
+        Workload("resnet", networks.resnet, sources.patches, 64, 300, adamw=0.002, sgd=0.0125, revision=2),
+        Workload("post-lm", _lm(True), sources.text, 32, 500, adamw=0.0048, lower_is_better=True),
+        Workload("pre-lm", _lm(False), sources.text, 32, 500, adamw=0.0034, lower_is_better=True),
+        Workload("lstm", networks.ByteLSTM, sources.text, 32, 400, adamw=0.012, lower_is_better=True, named=True),
         Workload("minilm", minilm.minilm, minilm.news, 16, 60, adamw=4e-4, slow=True, revision=2),
-        Workload("mixer", models.Mixer, data.patches, 64, 400, adamw=0.0048, named=True, revision=2),
+        Workload("mixer", networks.Mixer, sources.patches, 64, 400, adamw=0.0048, named=True, revision=2),
     )
 }

@@ -19,9 +19,10 @@ import zipfile
 from pathlib import Path
 
 import torch
-from benchmarks.law.data import CACHE, Split
 from torch import Tensor, nn
 from torch.nn import functional
+
+from dcao_experiments.workloads.sources import CACHE, Split
 
 WIDTH, HEADS, DEPTH = 384, 12, 6
 TOKENS = 16  # of a headline and what follows it

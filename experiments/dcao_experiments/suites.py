@@ -1,11 +1,13 @@
-"""Which runs make a table."""
+"""Which runs make a report."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
-from benchmarks.law.runner import Run
-from benchmarks.law.workloads import WORKLOADS, Workload
+from dcao_experiments.methods import METHODS
+from dcao_experiments.run import Run
+from dcao_experiments.workloads.small import WORKLOADS, Workload
 
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the grid's centre: five rates for a tuned cosine
 SCALES = (1 / 64, 1 / 8, 1.0, 8.0, 64.0)  # of the tuned rate, for those who set it by hand
@@ -105,3 +107,78 @@ def momenta(seeds: Sequence[int]) -> Iterator[Run]:
             yield Run("vit", "adamw-auto", seed, rate=1.0, options={"beta": beta})
             for factor in FACTORS:
                 yield Run("vit", "adamw", seed, rate=WORKLOADS["vit"].adamw * factor, options={"beta": beta})
+
+
+def of_method(workload: Workload, method: str, seed: int) -> Iterator[Run]:
+    """One run, or one a rate of the grid where the method needs a rate."""
+    centre = workload.sgd if METHODS[method].sgd else workload.adamw
+    if not METHODS[method].tuned:
+        yield Run(workload.name, method, seed)
+    elif centre is not None:
+        held = method.endswith(("-auto", "-guard"))  # what is claimed of them is that the rate does not matter
+        for factor in (1.0,) if held else FACTORS:
+            yield Run(workload.name, method, seed, rate=centre * factor)
+
+
+COMPARED = tuple(name for name in METHODS if not name.startswith(("law", "path-alone", "curvature-alone")))
+LAWS = tuple(name for name in METHODS if name.startswith("law"))
+SMALL = ("mlp", "cnn", "vit", "resnet", "digits", "pre-lm")
+SMOKE_STEPS = 20
+
+
+def smoke(_: Sequence[str], __: Sequence[int]) -> Iterator[Run]:
+    """Every method once, twenty steps of the digits: whether it runs, not how well."""
+    for name, method in METHODS.items():
+        centre = WORKLOADS["digits"].sgd if method.sgd else WORKLOADS["digits"].adamw
+        yield Run("digits", name, 0, rate=(centre or 0.0) if method.tuned else 0.0, steps=SMOKE_STEPS)
+
+
+def small(workloads: Sequence[str], seeds: Sequence[int]) -> Iterator[Run]:
+    """Every method on six small workloads, five rates where a rate is needed."""
+    for name in [w for w in SMALL if w in workloads]:
+        for seed in seeds:
+            for method in (*COMPARED, *PARTS):
+                yield from of_method(WORKLOADS[name], method, seed)
+
+
+def ablations(workloads: Sequence[str], seeds: Sequence[int]) -> Iterator[Run]:
+    """The proposal's law with parts taken out, at the rates of a user's SGD, beside that SGD."""
+    for name in [w for w in ("mlp", "cnn", "resnet") if w in workloads]:
+        for seed in seeds:
+            for method in ("sgd", *LAWS):
+                yield from of_method(WORKLOADS[name], method, seed)
+
+
+def _in(workloads: Sequence[str], runs: Iterator[Run]) -> Iterator[Run]:
+    return (run for run in runs if run.workload in workloads)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Runs, and how they are reported.
+
+    Attributes:
+        runs: (workloads, seeds) → runs.
+        report: how its records are shown: as a comparison of methods, of base rates, or of settings.
+    """
+
+    name: str
+    runs: Callable[[Sequence[str], Sequence[int]], Iterator[Run]]
+    report: str
+    about: str
+
+
+SUITES = {
+    s.name: s
+    for s in (
+        Suite("smoke", smoke, "methods", "every method, twenty steps of one workload; minutes"),
+        Suite("small", small, "methods", "every method on six workloads; hours"),
+        Suite("law", final, "methods", "ours, cosines, peers without a rate, ours with a part taken out; hours"),
+        Suite("ablations", ablations, "methods", "the proposal's law with parts taken out, and shuffled in time"),
+        Suite("muon", muon, "methods", "the Muon form beside torch's Muon"),
+        Suite("trust", trust, "rates", "base rates off by up to 64 times, alone, guarded and in our hands"),
+        Suite("extremes", lambda w, s: _in(w, extremes(s)), "settings", "batches 8 … 4096, lengths × 10, wrong labels"),
+        Suite("finetune", lambda _, s: finetune(s), "settings", "a pretrained network, short and long"),
+        Suite("momenta", lambda w, s: _in(w, momenta(s)), "settings", "batches 16 … 1024 and momentum 0 … .98"),
+    )
+}

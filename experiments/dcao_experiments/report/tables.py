@@ -8,8 +8,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.law.suites import PEERS
-from benchmarks.law.workloads import WORKLOADS
+from dcao_experiments.suites import PEERS
+from dcao_experiments.workloads.small import WORKLOADS
 
 Records = Sequence[dict[str, Any]]
 
@@ -57,7 +57,7 @@ def sooner(mine: Records, theirs: Records, lower: bool, *, for_good: bool = Fals
         if record["seed"] not in goals:
             continue
         goal = goals[record["seed"]]
-        there = [(v <= goal if lower else v >= goal) for _, v in record["looks"]]
+        there = [(v <= goal if lower else v >= goal) for _, v, *_ in record["looks"]]
         first = there.index(True) if True in there else None
         if for_good:
             last_below = max((i for i, reached in enumerate(there) if not reached), default=-1)

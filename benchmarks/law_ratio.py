@@ -6,13 +6,16 @@ that the ratio never reaches has no fixed point: there the rate runs away, and o
 
 from __future__ import annotations
 
+import argparse
+from typing import get_args
+
 import torch
-from benchmarks.law.workloads import WORKLOADS, Workload, loss
 
 from dcao_client.hooks.forms import FormName
 from dcao_client.hooks.muon import hidden_matrices
 from dcao_client.hooks.path_meter import PathMeter
 from dcao_client.hooks.schedule_free import ScheduleFree
+from dcao_experiments.workloads.small import WORKLOADS, Workload, loss
 
 FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 CENTRE = 0.008  # about the best constant rate of schedule-free Adam on all of them
@@ -47,3 +50,16 @@ def table(names: list[str], seed: int, form: FormName) -> str:
         cells = [constant_rate(WORKLOADS[name], rate, seed, form) for rate in rates]
         lines.append(f"| {name} | " + " | ".join(f"{ratio:.2f} ({metric:.3f})" for ratio, metric in cells) + " |")
     return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("workloads", nargs="*", default=["mlp", "cnn-he", "vit", "post-lm"])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--form", choices=get_args(FormName), default="adam")
+    arguments = parser.parse_args()
+    print(table(arguments.workloads, arguments.seed, arguments.form))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The proposal's propositions as experiments: rates of convergence, alignment with the top of the spectrum, regret."""
