@@ -106,6 +106,16 @@ def report(
     typer.echo(f"{folder / f'{suite}.html'} and {suite}.md: {len(records)} records")
 
 
+@app.command()
+def theory(
+    longest: Annotated[int, typer.Option(min=316, help="Longest run, T; 10⁵ takes minutes.")] = 10_000,
+) -> None:
+    """Checks the proposal's propositions on small problems, and the path rate's regret, and prints a table."""
+    from dcao_experiments.theory.checks import report as checked
+
+    typer.echo(checked(longest))
+
+
 def _known(what: str, given: str, there: object) -> list[str]:
     """The names in a comma-separated list.
 

@@ -95,23 +95,24 @@ def alignment(problem: Problem, seed: int, steps: int = 300, *, law: bool = True
     """γ and |cos(update, v₁)| along SGD with momentum, under g(γ) or at β₀ = .9; exact eigenvectors."""
     draw = np.random.default_rng(seed)
     w, velocity, reference = problem.start.copy(), np.zeros_like(problem.start), None
-    found = []
+    found, every = [], 5
     for step in range(steps):
-        values, vectors = np.linalg.eigh(problem.hessian(w)) if step % 5 == 0 else (values, vectors)
-        gap = float(values[-1] - values[-2])
+        if step % every == 0:
+            values, vectors = np.linalg.eigh(problem.hessian(w))
+            gap, top = float(values[-1] - values[-2]), vectors[:, -1]
         reference = reference or max(gap, 1e-9)
         g = min(max(gap_gain(gap, reference, ATANH_HALF / reference), BOUNDS[0]), BOUNDS[1]) if law else 1.0
         velocity = min(0.9 * g, 0.99) * velocity + problem.gradient(w) + problem.noise * draw.normal(size=len(w))
         w = w - 0.1 / problem.smoothness * velocity
         length = float(np.linalg.norm(velocity))
-        if step % 5 == 0 and length > 0:
-            found.append((gap, abs(float(velocity @ vectors[:, -1])) / length))
+        if step % every == 0 and length > 0:
+            found.append((gap, abs(float(velocity @ top)) / length))
     return found
 
 
 @dataclass(frozen=True)
 class Aligned:
-    """Spearman's rank correlation of γ with the alignment, with its p-value, and the mean alignment with and without g."""
+    """Spearman's correlation of γ with the alignment, its p-value, and the mean alignment with and without g."""
 
     correlation: float
     p: float
@@ -161,17 +162,12 @@ def regret(make: Callable[[int], Problem], lengths: Sequence[int]) -> Rate:
 def report(longest: int) -> str:
     """All three as Markdown."""
     lengths = [n for n in (100, 316, 1000, 3162, 10_000, 31_623, 100_000) if n <= longest]
-    lines = [
-        "| problem | law | "
-        + " | ".join(f"T = {n}" for n in lengths)
-        + " | slope | C₁ | C₂ | worst error of the fit |",
-        "|---" * (len(lengths) + 6) + "|",
-    ]
+    header = ["problem", "law", *(f"T = {n}" for n in lengths), "slope", "C₁", "C₂", "worst error of the fit"]
+    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
     for make in (quadratic, waves, network):
-        for law in (True, False):
-            lines.append(_row(make(0).name, "f(ρ)" if law else "none", convergence(make, lengths, law=law)))
-    for make in (absolute, quadratic):
-        lines.append(_row(make(0).name, "path rate, f(x) − f(w*)", regret(make, lengths)))
+        lines += [_row(make(0).name, "f(ρ)", convergence(make, lengths))]
+        lines += [_row(make(0).name, "none", convergence(make, lengths, law=False))]
+    lines += [_row(make(0).name, "path rate, f(x) − f(w*)", regret(make, lengths)) for make in (absolute, quadratic)]
     bias = implicit_bias()
     return "\n".join([
         *lines, "",

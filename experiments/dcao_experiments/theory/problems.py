@@ -68,7 +68,8 @@ def waves(seed: int, noise: float = 0.3) -> Problem:
     h, basis = np.geomspace(5.0, 0.05, SIZE), _rotation(seed)
     return Problem(
         "non-convex waves", lambda w: float(np.sum(h * (1 - np.cos(basis.T @ w)))),
-        lambda w: basis @ (h * np.sin(basis.T @ w)), 2.0 * np.random.default_rng(seed + 1).normal(size=SIZE), 5.0, noise,
+        lambda w: basis @ (h * np.sin(basis.T @ w)),
+        2.0 * np.random.default_rng(seed + 1).normal(size=SIZE), 5.0, noise,
     )  # fmt: skip
 
 
