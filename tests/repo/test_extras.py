@@ -12,7 +12,7 @@ from tests.components.clean_environment import CleanEnvironment
 
 READING = {"runs", "show", "watch", "export", "replay", "sync"}
 OF_CONTROLLER = {"serve", "keys", "gc"}
-EVERY = READING | OF_CONTROLLER | {"policies", "probe", "demo"}
+EVERY = READING | OF_CONTROLLER | {"policies", "probe", "demo", "experiment"}
 COMMANDS = {
     "server": OF_CONTROLLER | {"policies"},
     "client": READING | {"policies"},
