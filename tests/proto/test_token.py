@@ -51,7 +51,7 @@ def test_a_token_of_another_run_is_refused():
 
 def test_an_unknown_policy_names_those_there_are():
     """The error lists the installed policies."""
-    with pytest.raises(UnknownPolicyError, match="constant, default, edge, linear, paper, power"):
+    with pytest.raises(UnknownPolicyError, match="adler, cdat, constant, default, edge, hi-dlr, linear, paper, power"):
         bind(SPEC.model_copy(update={"policy": PolicyChoice(name="magic")}))
 
 
