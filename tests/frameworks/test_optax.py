@@ -211,6 +211,20 @@ def test_a_controller_that_is_away_stops_nothing() -> None:
     assert loop.rates() == pytest.approx([d.lr for d in loop.decisions], rel=1e-3)
 
 
+def test_a_rate_that_was_held_near_nothing_grows_back() -> None:
+    """As in torch: from a millionth of the path's level, not from whatever a ceiling of 1e-30 left."""
+    options = {"trust": "auto", "overhead": None, "probe_interval": 4, "probe": EXACT}
+    loop = Loop(attach(mse, sgd(), run="r", **options)).run(LONG[:4])
+    held = loop.state.said._replace(ceiling=jnp.asarray(1e-30, jnp.float32))
+    update = jax.jit(loop.optimizer.update)
+    gradient = jax.grad(mse)(loop.params, LONG[0])
+    _, state = update(gradient, loop.state._replace(said=held), loop.params)
+    assert float(state.level) >= 2.0**-20 * float(loop.state.way.level) * 0.5
+    nothing = loop.state.said._replace(ceiling=jnp.asarray(0.0, jnp.float32))
+    _, state = update(gradient, loop.state._replace(said=nothing), loop.params)
+    assert float(state.level) == 0.0
+
+
 def test_a_gradient_that_is_not_finite_is_left_out() -> None:
     """`dcao` takes no step along it; nothing of it stays."""
     loop = Loop(dcao(mse, run="r", overhead=None)).run(LONG[:9])

@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from dcao_client.hooks.path import FIRST_DISTANCE, stride_of
+from dcao_client.hooks.path import FIRST_DISTANCE, FIRST_SHARE, stride_of
 from dcao_client.hooks.shape import HELD_SHARE, HELD_STEPS
 from dcao_client.spectrum.jax.tree import split
-from dcao_proto.policy.path import PUSH_AVERAGE
+from dcao_proto.policy.path import PUSH_AVERAGE, PUSH_WEIGHTS
 
 Metric = Sequence[Array] | None  # P of every array; None for P = 1
 
@@ -57,6 +57,11 @@ def begin(points: Sequence[Array]) -> Way:
     """A run that stands at its start."""
     zero = jnp.zeros((), jnp.float32)
     return Way([jnp.array(_sketch(p)) for p in points], zero, zero, jnp.zeros((), jnp.int32))
+
+
+def first_level(rho: float, *, averaged: float) -> float:
+    """r/√G before the first step from a curvature: `averaged` is the β of momentum that is a mean, else 0."""
+    return FIRST_SHARE / (rho * (1.0 - averaged) * PUSH_WEIGHTS)
 
 
 def saw(way: Way, gradients: Sequence[Array], metric: Metric) -> Way:

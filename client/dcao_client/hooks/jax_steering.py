@@ -27,7 +27,7 @@ from dcao_client.hooks.jax_path import (
     saw,
     start,
 )
-from dcao_client.hooks.path import GUARDED_GROWTH, LEAST_GROWTH
+from dcao_client.hooks.path import GUARDED_GROWTH, LEAST_GROWTH, LEAST_LEVEL
 from dcao_client.spectrum.jax.tree import split
 from dcao_proto.optimizers import OptimizerName
 
@@ -136,8 +136,9 @@ def steered_update(
     way, level = followed.way, followed.level
     if steering.path:
         points = [p + u for p, u in zip(split(params)[0], jax.tree.leaves(out), strict=True)]
+        share = jnp.where(pushed > 0, used / jnp.maximum(pushed, 1e-38), 1.0)
+        level = jnp.where(share > 0, jnp.maximum(level * share, LEAST_LEVEL * way.level), 0.0)
         way = came(way, points, metric)
-        level = level * jnp.where(pushed > 0, used / jnp.maximum(pushed, 1e-38), 1.0)
     return out, Steered(inner, count, way, followed.shape, level, jnp.stack([used, held, decay]), said)
 
 

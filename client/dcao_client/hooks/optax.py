@@ -18,7 +18,7 @@ import optax
 from dcao_client.hooks.dear_probes import AVERAGED_INTERVAL, PATH_INTERVAL
 from dcao_client.hooks.jax_control import Steers, attachment
 from dcao_client.hooks.jax_optimizer import Averaging, Optimizer
-from dcao_client.hooks.jax_path import AVERAGING, Said, averaged_update, begin_averaged
+from dcao_client.hooks.jax_path import AVERAGING, Said, averaged_update, begin_averaged, first_level
 from dcao_client.hooks.jax_standing import of_averaged, of_steered, scaling_of_averaged, scaling_of_steered
 from dcao_client.hooks.jax_steering import Steering, begin_steered, injected, optimizer_name, steered_update
 from dcao_client.hooks.trust import how_far
@@ -27,10 +27,9 @@ from dcao_client.spectrum.jax.operator import Loss
 from dcao_proto import Bounds, Hyperparameters, PolicyChoice, RunSpec
 from dcao_proto.optimizers import OptimizerName
 from dcao_proto.policy import get_policy
-from dcao_proto.policy.path import PUSH_AVERAGE, PUSH_WEIGHTS
+from dcao_proto.policy.path import PUSH_AVERAGE
 from dcao_proto.run import Trust
 
-FIRST_SHARE = 1 / 3  # of 1/λ₁, as in `param_groups.py`
 KNOWN = "use trust='watch', or one of sgd, adam, adamw; or say what it is like: attach(..., optimizer='adam')"
 
 
@@ -81,8 +80,8 @@ def dcao(
         probe_interval=AVERAGED_INTERVAL if probe_interval is None else probe_interval,
         labels=labels or {},
     )
-    update = functools.partial(averaged_update, averaging=averaging, decay=weight_decay)
-    made = Averaging(functools.partial(begin_averaged, form=form), update)
+    updates = functools.partial(averaged_update, averaging=averaging, decay=weight_decay)
+    made = Averaging(functools.partial(begin_averaged, form=form), updates)
     made.steers, made.averaging = steers, averaging
     made.control = attachment(loss, steers, spec, stretch=probe_interval is None, **options)
     return made
@@ -137,16 +136,14 @@ def attach(
         "trust": trust, "labels": labels or {},
         "probe_interval": (PATH_INTERVAL if follows else 100) if probe_interval is None else probe_interval,
     }  # fmt: skip
-    bias = 1.0 - values.momentum if steering.adam else 1.0
     steers = Steers(
         functools.partial(of_steered, steering=steering),
         functools.partial(scaling_of_steered, steering=steering),
-        lambda rho: FIRST_SHARE / (rho * (bias or 1.0) * PUSH_WEIGHTS),
+        functools.partial(first_level, averaged=values.momentum if steering.adam else 0.0),
         Said(push=1.0),
     )
-    update = functools.partial(steered_update, tx, steering if switches.enabled else None)
-    made = Optimizer(functools.partial(begin_steered, tx, steering), update)
-    made.steers = steers
+    updates = functools.partial(steered_update, tx, steering if switches.enabled else None)
+    made, made.steers = Optimizer(functools.partial(begin_steered, tx, steering), updates), steers
     spec = RunSpec(**declared) if bounds is None else RunSpec(**declared, bounds=bounds)
     made.control = attachment(loss, steers, spec, stretch=follows and probe_interval is None, **options)
     return made

@@ -18,6 +18,7 @@ import torch
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from dcao_client.hooks.path import FIRST_SHARE
 from dcao_client.hooks.user_path import UserPath, bias
 from dcao_proto import Decision, Hyperparameters, Multipliers, Path
 from dcao_proto.optimizers import OptimizerName
@@ -54,11 +55,6 @@ def read_momentum(group: dict[str, Any]) -> float:
     if "betas" in group:
         return float(group["betas"][0])
     return float(group.get("momentum") or 0.0)
-
-
-# Of 1/λ₁: a network that starts on a plateau has a small λ₁ there, and momentum goes on where averaging would not. A
-# plain CNN with torch's initialisation under SGD ends at .76 with the whole, .82 with a third, .82 with a tenth.
-FIRST_SHARE = 1 / 3
 
 
 class ParamGroups:

@@ -13,15 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from dcao_client.hooks.path import GUARDED_GROWTH, LEAST_GROWTH
+from dcao_client.hooks.path import GUARDED_GROWTH, LEAST_GROWTH, LEAST_LEVEL
 from dcao_client.hooks.path_meter import PathMeter, sketch
 from dcao_client.hooks.shape import Shape
 from dcao_client.spectrum.torch.precondition import Rule, rule
 from dcao_proto import Path
-
-# A rate below this share of r/√G moves nothing; growing from there takes 145 steps at β = 0.9, from a rate of 1e-300
-# it would take 7,000.
-LEAST_LEVEL = 2.0**-20
 
 
 class UserPath:
