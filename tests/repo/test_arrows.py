@@ -27,7 +27,8 @@ SERVER = PROTO | {
 CLIENT = PROTO | {
     "dcao_client", "certifi", "httpcore", "httpx", "matplotlib", "plotille", "pydantic_settings", "rich", "typer",
 }  # fmt: skip
-EXPERIMENTS = CLIENT | FRAMEWORKS | {"dcao_experiments", "sklearn", "transformers", "scipy"}
+PEERS = {"dadaptation", "dog", "momo", "prodigyopt", "prodigyplus", "pytorch_optimizer", "schedulefree"}
+EXPERIMENTS = CLIENT | FRAMEWORKS | PEERS | {"dcao_experiments", "ray", "scipy", "sklearn", "transformers"}
 
 
 def imported(path: Path) -> set[str]:

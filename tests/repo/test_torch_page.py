@@ -37,7 +37,7 @@ def test_it_runs_under_a_real_controller(snippet: str, controller: Controller, t
     assert done.returncode == 0, done.stdout + done.stderr
     assert "DCAO:" not in done.stderr
     listed = subprocess.run(
-        [Path(sys.executable).with_name("dcao"), "runs", "--limit", "100"],
+        [Path(sys.executable).with_name("dcao"), "runs", "--limit", "100", "--json"],
         capture_output=True, text=True, env=environment, timeout=60,
     ).stdout  # fmt: skip
     for run in RUN.findall(snippet):

@@ -42,8 +42,8 @@ def test_replicated_ranks_equal_one_process_with_one_reduction_per_product(
         assert one["rho"] == pytest.approx(alone.rho, rel=1e-6)
         assert one["gamma"] == pytest.approx(alone.gamma, rel=1e-6)
         assert one["examples"] == 24
-        # The count of examples, the gradient, the product that chose the kind, the start; then one per product.
-        assert one["reductions"] == one["matvecs"] + 4
+        # The count of examples, the gradient, the product that chose the kind, both starts; then one per product.
+        assert one["reductions"] == one["matvecs"] + 5
         assert torch.equal(one["w"], found[0]["w"])
 
 
