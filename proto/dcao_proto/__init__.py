@@ -10,9 +10,11 @@ from dcao_proto.decision import (
     Decision,
     HistoryPage,
     JournalEntry,
+    Outline,
     Record,
 )
 from dcao_proto.hyperparameters import Bounds, Hyperparameters, Multipliers
+from dcao_proto.listing import RunList, RunSummary
 from dcao_proto.observation import Directional, GroupDirectional, Observation, Path, ProbeReport
 from dcao_proto.optimizers import stability_threshold
 from dcao_proto.policy_info import PolicyInfo, PolicyList
@@ -34,6 +36,7 @@ __all__ = [
     "JournalEntry",
     "Multipliers",
     "Observation",
+    "Outline",
     "Path",
     "PolicyChoice",
     "PolicyInfo",
@@ -46,8 +49,10 @@ __all__ = [
     "Record",
     "Run",
     "RunEnd",
+    "RunList",
     "RunPage",
     "RunSpec",
+    "RunSummary",
     "stability_threshold",
 ]
 

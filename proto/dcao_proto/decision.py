@@ -116,6 +116,16 @@ class HistoryPage(Message):
     next_cursor: str | None = Field(default=None, description="Give it as `after` to go on; absent on the last page.")
 
 
+class Outline(Message):
+    """A run's history, or a part of it, in few records: the first and the last, and of each of some equal parts those
+    with the smallest and the largest edge ratio, sharpness and loss. Every record of a short history."""
+
+    records: tuple[Record, ...]
+    total: Count = Field(description="Records looked at; those that are not here lie between the ones that are.")
+    complete: bool = Field(description="False while a long history is still being read: ask again.")
+    cursor: str | None = Field(default=None, description="Place of the last one looked at: `after` it come the rest.")
+
+
 class JournalEntry(Message):
     """One decision that a client made on its own: the observation and the decision that it applied."""
 

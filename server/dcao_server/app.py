@@ -16,6 +16,7 @@ from dcao_server.decisions.hot_route import ShortcutApp
 from dcao_server.decisions.service import DecisionService
 from dcao_server.ending import end
 from dcao_server.history import endpoints as history
+from dcao_server.history.outline import Outlines
 from dcao_server.history.service import HistoryService
 from dcao_server.metrics import Metrics
 from dcao_server.metrics.middleware import RequestMetrics
@@ -26,6 +27,7 @@ from dcao_server.page.routes import page_router
 from dcao_server.policies import endpoints as policies
 from dcao_server.readiness import Readiness
 from dcao_server.runs import endpoints as runs
+from dcao_server.runs.catalogue import Catalogue
 from dcao_server.runs.service import RunService
 from dcao_server.runs.status import status_of
 from dcao_server.settings import Settings
@@ -58,15 +60,18 @@ def create_app(settings: Settings | None = None, *, store: HistoryStore | None =
     lifecycle = install(app, settings)
     # Outermost: what the guard refuses is counted too.
     app.add_middleware(RequestMetrics, metrics=metrics)
+    service = RunService(store, metrics, stale_factor=settings.stale_factor, stale_floor=settings.stale_floor_seconds)
     context = Context(
         settings=settings,
         store=store,
         metrics=metrics,
         lifecycle=lifecycle,
-        runs=RunService(store, metrics, stale_factor=settings.stale_factor, stale_floor=settings.stale_floor_seconds),
+        runs=service,
+        catalogue=Catalogue(store, metrics, service.status),
         decisions=DecisionService(store, metrics),
         backfills=BackfillService(store, metrics),
         history=HistoryService(store, metrics),
+        outlines=Outlines(store, metrics),
         readiness=Readiness(store, metrics),
     )
     app.state.context = context
@@ -102,6 +107,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
     finally:
         await end(look)
+        await context.catalogue.stop()
+        await context.outlines.stop()
         await context.store.close()
 
 

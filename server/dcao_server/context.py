@@ -8,9 +8,11 @@ from fastapi import Depends, Request
 from dcao_server.asgi.lifecycle import Lifecycle
 from dcao_server.decisions.backfill import BackfillService
 from dcao_server.decisions.service import DecisionService
+from dcao_server.history.outline import Outlines
 from dcao_server.history.service import HistoryService
 from dcao_server.metrics import Metrics
 from dcao_server.readiness import Readiness
+from dcao_server.runs.catalogue import Catalogue
 from dcao_server.runs.service import RunService
 from dcao_server.settings import Settings
 from dcao_server.store.contract import HistoryStore
@@ -25,9 +27,11 @@ class Context:
     metrics: Metrics
     lifecycle: Lifecycle
     runs: RunService
+    catalogue: Catalogue
     decisions: DecisionService
     backfills: BackfillService
     history: HistoryService
+    outlines: Outlines
     readiness: Readiness
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 Json = dict[str, Any]
 
-DATASOURCE: Json = {"type": "prometheus", "uid": "dcao-prometheus"}
+DATASOURCE: Json = {"type": "prometheus", "uid": "${datasource}"}
+"""Whatever Prometheus the viewer chooses; `dashboard` declares the variable."""
 SCHEMA_VERSION = 39
 WIDTH = 24  # Grafana's grid
 # Okabe and Ito's colours, as on the run page: they stay apart for every kind of colour vision.
@@ -206,6 +207,22 @@ def variable(name: str, label: str, query: str, *, multi: bool) -> Json:
     return made
 
 
+def data_source() -> Json:
+    """Which Prometheus: the default one until somebody chooses another."""
+    return {
+        "name": "datasource",
+        "label": "Data source",
+        "type": "datasource",
+        "query": "prometheus",
+        "refresh": 1,
+        "hide": 0,
+        "multi": False,
+        "includeAll": False,
+        "current": {},
+        "options": [],
+    }
+
+
 def annotation(name: str, expr: str, colour: str, title: str, text: str) -> Json:
     """Marks on every graph where a query has a value."""
     return {
@@ -266,7 +283,7 @@ def dashboard(
         "fiscalYearStartMonth": 0,
         "liveNow": False,
         "links": links,
-        "templating": {"list": variables},
+        "templating": {"list": [data_source(), *variables]},
         "annotations": {"list": annotations},
         "panels": rows(sections),
     }

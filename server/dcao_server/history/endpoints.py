@@ -6,11 +6,13 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.responses import StreamingResponse
 
-from dcao_proto import HistoryPage, PolicyChoice, ProblemKind, paths
+from dcao_proto import HistoryPage, Outline, PolicyChoice, ProblemKind, paths
 from dcao_server.asgi.json_route import JsonRoute
+from dcao_server.compression import compressed
 from dcao_server.context import Ctx
 from dcao_server.history.events import stream
 from dcao_server.history.formats import csv_rows, ndjson
+from dcao_server.history.outline import Part
 from dcao_server.history.parquet import parquet, require_pyarrow
 from dcao_server.history.rights import Rights, rights_of, while_allowed
 from dcao_server.history.service import parse_cursor
@@ -21,6 +23,8 @@ router = APIRouter(tags=["history"], route_class=JsonRoute)
 
 MOST_RECORDS = 10_000
 PAGE = 1000
+POINTS, MOST_POINTS = 1000, 2000
+"""Records of an outline: as many as a chart is wide; a kilobyte each, before compression."""
 Format = Literal["json", "ndjson", "csv", "parquet"]
 NDJSON, CSV, PARQUET, EVENTS = (
     "application/x-ndjson",
@@ -97,6 +101,25 @@ async def read_history(
 def _download(content: AsyncIterator[bytes], media_type: str, name: str, rights: Rights) -> Response:
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return StreamingResponse(while_allowed(content, rights), media_type=media_type, headers=headers)
+
+
+@router.get(paths.OUTLINE, response_model=Outline, responses=problems(NO_RUN), summary="A run's decisions, for a chart")
+async def outline_history(
+    context: Ctx,
+    key: Key,
+    request: Request,
+    points: Annotated[int, Query(ge=16, le=MOST_POINTS, description="Records at most.")] = POINTS,
+    first: Annotated[int | None, Query(ge=0, le=2**53 - 1, description="Only steps from this one on.")] = None,
+    last: Annotated[int | None, Query(ge=0, le=2**53 - 1, description="Only steps up to this one.")] = None,
+) -> Response:
+    """So many records that the curves look as if all were drawn; `total` says of how many.
+
+    A long history is answered as far as it has been read after a third of a second; `complete` says whether that is
+    all. Live records come after it by `GET …/events` with its `cursor`.
+    """
+    run = await context.runs.stored(key)
+    body = await context.outlines.outline(run, Part(key, points, first, last))
+    return await compressed(request, body, JSON)
 
 
 @router.get(

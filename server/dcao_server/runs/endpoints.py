@@ -12,15 +12,21 @@ from dcao_proto import (
     ProjectList,
     Run,
     RunEnd,
+    RunList,
     RunPage,
     RunSpec,
     paths,
 )
+from dcao_proto.listing import RunGroup, RunOrder
+from dcao_proto.message import NAME_PATTERN
 from dcao_proto.run import RunStatus
 from dcao_server.asgi.envelope import KEY
 from dcao_server.asgi.json_route import JsonRoute
+from dcao_server.compression import compressed
 from dcao_server.context import Ctx
 from dcao_server.responses import JSON, answer, count_query, name_path, problems
+from dcao_server.runs.catalogue import MOST_RUNS
+from dcao_server.runs.catalogue import Query as RunQuery
 from dcao_server.store.contract import RunKey
 
 router = APIRouter(tags=["runs"], route_class=JsonRoute)
@@ -72,6 +78,33 @@ async def list_projects(
 ) -> Response:
     """In order of name, those that the caller's API key may read; all of them where keys are off."""
     return answer(await context.runs.projects(request.scope.get(KEY), cursor=cursor, limit=limit))
+
+
+@router.get(paths.ALL_RUNS, response_model=RunList, responses=problems(), summary="Runs, searched and sorted")
+async def search_runs(
+    context: Ctx,
+    request: Request,
+    text: Annotated[
+        str, Query(max_length=256, description="Words that all occur in name, project, policy, labels or the like.")
+    ] = "",
+    project: Annotated[str | None, Query(pattern=NAME_PATTERN, description="Only runs of this project.")] = None,
+    status: Annotated[
+        RunGroup | None, Query(description="live (created, active or stale), ended (finished or failed), or one.")
+    ] = None,
+    policy: Annotated[str | None, Query(max_length=128, description="Only runs with this policy.")] = None,
+    label: Annotated[
+        list[str] | None, Query(max_length=32, description="name=value; with all of them if repeated.")
+    ] = None,
+    sort: Annotated[RunOrder, Query(description="By what; `updated` has live runs first.")] = "updated",
+    ascending: Annotated[bool, Query(description="The smallest first; what has no value is last either way.")] = False,
+    offset: Annotated[int, Query(ge=0, le=MOST_RUNS, description="Runs to leave out from the start.")] = 0,
+    limit: Annotated[int, count_query(200, "Runs on the page, at most.")] = 50,
+) -> Response:
+    """Of all projects that the caller's API key may read, with where each run stands or stood at its end."""
+    labels = tuple(_labels(label or []).items())
+    query = RunQuery(text, project, status, policy, labels, sort, ascending, offset, limit)
+    page = await context.catalogue.list(query, request.scope.get(KEY))
+    return await compressed(request, page.wire_json(), JSON)
 
 
 @router.get(paths.RUNS, response_model=RunPage, responses=problems(), summary="Runs of a project, newest first")

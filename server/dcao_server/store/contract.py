@@ -291,6 +291,13 @@ class HistoryStore(Protocol):
     async def count_live(self, since: float) -> int:
         """How many runs `live` finds without a limit, about: some may have expired, or ended on another replica."""
 
+    def changed(self, since: float | None) -> AsyncIterator[list[RunKey]]:
+        """Runs that something happened to since a time, deleted ones among them, a few hundred at a time; with None
+        every run that there is. Of each project the newest change first; a run may be named twice."""
+
+    async def look(self, keys: Sequence[RunKey]) -> dict[RunKey, LiveRun]:
+        """Those of some runs that exist, ended or not, with their newest record; meant for a handful at a time."""
+
     def tally(self, key: RunKey, names: Iterable[str]) -> None:
         """Counts an outcome and reasons of a run. Does not wait; the store hears of it within seconds."""
 

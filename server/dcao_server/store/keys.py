@@ -11,6 +11,7 @@ touch them together. Index keys are in other slots, so no script touches them; t
 | `dcao:1:{p/r}:n` | hash | how often each outcome and reason occurred | retention after the last write |
 | `dcao:1:idx:{p}:runs` | sorted set | run → seconds of creation | removed by `gc` |
 | `dcao:1:idx:{p}:active` | sorted set | run → seconds of the last observation | removed by `gc` |
+| `dcao:1:idx:{p}:touched` | sorted set | run → seconds of its last change but a decision | `TOUCHED_SECONDS` |
 | `dcao:1:idx:projects` | sorted set | projects, all at 0, so that they are in order of name | removed by `gc` |
 | `dcao:1:{ready}:a`, `:b` | hash, stream | nothing; show that what a decision does works | `PROBE_SECONDS`; none |
 
@@ -34,6 +35,9 @@ PROBE_SECONDS = 60
 
 TOMBSTONE_SECONDS = 86_400
 """A deleted run is remembered for a day, so that a worker that still echoes its token does not bring it back."""
+
+TOUCHED_SECONDS = 3600
+"""For which it is remembered that a run was created, ended, restarted or deleted; who looks less often looks at all."""
 
 GATHER_SECONDS = 120
 """Beyond the quorum time; after that a straggler's observation starts a new gathering or finds the decision."""
@@ -70,3 +74,8 @@ def runs_index(project: str) -> str:
 def active_index(project: str) -> str:
     """Runs of a project by last observation."""
     return f"{PREFIX}:idx:{{{project}}}:active"
+
+
+def touched_index(project: str) -> str:
+    """Runs of a project by their last change that was no decision."""
+    return f"{PREFIX}:idx:{{{project}}}:touched"

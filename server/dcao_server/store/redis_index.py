@@ -34,7 +34,20 @@ class RedisIndex:
         pipe = self._client.pipeline(transaction=False)
         pipe.zadd(keys.PROJECTS, {key.project: 0})
         pipe.zadd(keys.runs_index(key.project), {key.run: now}, nx=True)
+        self._touched(pipe, key, now)
         await pipe.execute()
+
+    async def touch(self, key: RunKey, now: float) -> None:
+        """Something other than a decision happened to a run, for those who look at what has changed."""
+        pipe = self._client.pipeline(transaction=False)
+        self._touched(pipe, key, now)
+        await pipe.execute()
+
+    def _touched(self, pipe: Any, key: RunKey, now: float) -> None:
+        touched = keys.touched_index(key.project)
+        pipe.zadd(touched, {key.run: now})
+        pipe.zremrangebyscore(touched, "-inf", now - keys.TOUCHED_SECONDS)
+        pipe.expire(touched, keys.TOUCHED_SECONDS)
 
     async def place(self, key: RunKey, created_at: float) -> None:
         """The run's place in listings is its creation, whatever a repair has put there."""

@@ -1,7 +1,7 @@
 """Reading the live runs from Redis, a few at a time, while decisions go on."""
 
 import heapq
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -13,6 +13,8 @@ from dcao_server.store.redis_reading import named
 from dcao_server.store.redis_rows import FIELDS, parse_entries, parse_run, refused
 from dcao_server.store.sound import say
 
+NAMES_AT_ONCE = 200
+"""Of an index: 50 µs of Redis's time, and as long here."""
 RUNS_AT_ONCE = 4
 """Runs read with one pipeline: 40 µs of Redis's time, and as long for the event loop to take the replies apart."""
 
@@ -48,6 +50,34 @@ class RedisLive:
             ]
         )
 
+    async def changed(self, since: float | None) -> AsyncIterator[list[RunKey]]:
+        """From the indexes of each project: observed, changed otherwise, and with None all others by creation."""
+        low = "-inf" if since is None else repr(since)
+        for project in await self._guarded_projects():
+            indexes = [keys.active_index(project), keys.touched_index(project)]
+            indexes += [keys.runs_index(project)] if since is None else []
+            for index in indexes:
+                offset = 0
+                while names := await self._names(index, low, offset):
+                    offset += len(names)
+                    yield [RunKey(project, name.decode()) for name in names]
+
+    @guarded
+    async def _guarded_projects(self) -> list[str]:
+        return await self._projects()
+
+    @guarded
+    async def _names(self, index: str, low: str, offset: int) -> list[bytes]:
+        (names,) = await self._bulk.send([("ZREVRANGEBYSCORE", index, "+inf", low, "LIMIT", offset, NAMES_AT_ONCE)])
+        return list(names)
+
+    async def look(self, wanted: Sequence[RunKey]) -> dict[RunKey, LiveRun]:
+        """Some runs, ended or not, with their newest record."""
+        found: dict[RunKey, LiveRun] = {}
+        for some in few(wanted, RUNS_AT_ONCE):
+            found.update((run.key, (run, newest)) for run, newest in await self._read(some, ended=True))
+        return found
+
     @guarded
     async def _active(self, since: float, limit: int) -> list[tuple[str, list[Any]]]:
         """Each project's part of the index: names and scores in turn, newest first."""
@@ -63,13 +93,13 @@ class RedisLive:
         return named(names)
 
     @guarded
-    async def _read(self, wanted: list[RunKey]) -> list[LiveRun]:
+    async def _read(self, wanted: list[RunKey], *, ended: bool = False) -> list[LiveRun]:
         """One round trip; a second one for the runs whose attempt is another than we thought."""
         attempts = [self._attempts.get(key, 1) for key in wanted]
         found = await self._ask(wanted, attempts)
         runs = {}
         for key, attempt, (run, newest) in zip(wanted, attempts, found, strict=True):
-            if run is None or run.status in ENDED:
+            if run is None or (run.status in ENDED and not ended):
                 continue
             if run.attempt != attempt:
                 ((run, newest),) = await self._ask([key], [run.attempt])

@@ -157,6 +157,7 @@ class RedisStore:
             return None
         self._tally.ended(key)
         await self._client.zrem(keys.active_index(key.project), key.run)
+        await self._index.touch(key, now)
         return await self._reader.get(key)
 
     @guarded
@@ -171,6 +172,7 @@ class RedisStore:
             keys.meta(key), keys.counts(key), *histories, repr(now), keys.TOMBSTONE_SECONDS, keys=2 + len(histories)
         )
         await self.forget(key.project, [key.run])
+        await self._index.touch(key, now)
         return bool(existed)
 
     @guarded
@@ -190,6 +192,7 @@ class RedisStore:
         )
         outcome = Outcome(reply[0])
         if outcome in {Outcome.APPENDED, Outcome.REPLAYED}:
+            await self._index.touch(key, restart.now)
             return RestartResult(outcome, reply[1], reply[2], texts(key, reply)[0])
         return RestartResult(outcome, *reply[1:])
 
@@ -293,6 +296,17 @@ class RedisStore:
     async def count_live(self, since: float) -> int:
         """From the index of active runs."""
         return await self._live.count_live(since)
+
+    async def changed(self, since: float | None) -> AsyncIterator[list[RunKey]]:
+        """From the indexes, after what this replica has not told them yet."""
+        await self._tally.flush()
+        async for some in self._live.changed(since):
+            yield some
+
+    @guarded
+    async def look(self, keys: Sequence[RunKey]) -> dict[RunKey, LiveRun]:
+        """A few at a time."""
+        return await self._live.look(keys)
 
     def tally(self, key: RunKey, names: Iterable[str]) -> None:
         """Remembered, and added in the background."""

@@ -258,13 +258,22 @@ def live_ids(database: sqlite3.Connection, since: float, limit: int) -> list[int
 
 def live(database: sqlite3.Connection, ids: Sequence[int]) -> list[LiveRun]:
     """Those of some runs that are still active, with their counts and newest record."""
-    found = []
-    for run_id in ids:
-        sql = f"SELECT {_COLUMNS} FROM runs WHERE id = ? AND status = 'active'"  # noqa: S608
-        runs = _runs(database, database.execute(sql, (run_id,)).fetchall())
-        if not runs:
+    return _with_newest(database, "id = ? AND status = 'active'", [(run_id,) for run_id in ids])
+
+
+def look(database: sqlite3.Connection, keys: Sequence[RunKey]) -> list[LiveRun]:
+    """Those of some runs that exist, with their counts and newest record."""
+    return _with_newest(database, "project = ? AND run = ?", keys)
+
+
+def _with_newest(database: sqlite3.Connection, where: str, wanted: Iterable[tuple[Any, ...]]) -> list[LiveRun]:
+    found: list[LiveRun] = []
+    for values in wanted:
+        row = database.execute(f"SELECT {_COLUMNS} FROM runs WHERE {where}", values).fetchone()  # noqa: S608
+        runs = [] if row is None else _runs(database, [row])
+        if not runs:  # gone, or a row that no controller wrote
             continue
-        (run,) = runs
+        run_id, (run,) = row[0], runs
         newest = database.execute(
             "SELECT attempt, step, payload FROM records WHERE run_id = ? AND attempt = ? ORDER BY step DESC LIMIT 1",
             (run_id, run.attempt),
@@ -272,6 +281,24 @@ def live(database: sqlite3.Connection, ids: Sequence[int]) -> list[LiveRun]:
         counts = dict(database.execute("SELECT name, count FROM counts WHERE run_id = ?", (run_id,)).fetchall())
         found.append((run._replace(counts=counts), None if newest is None else StoredRecord(*newest)))
     return found
+
+
+def changed(
+    database: sqlite3.Connection, since: float | None, after: tuple[float, int] | None, limit: int
+) -> list[tuple[float, int, str, str]]:
+    """The next runs by their last change, newest first: (time, row) to go on after, project and name."""
+    updated_at, row = after if after is not None else (float("inf"), 0)
+    sql = (
+        "SELECT updated_at, id, project, run FROM runs WHERE (updated_at, id) < (?, ?) AND updated_at >= ?"
+        " AND project != ? ORDER BY updated_at DESC, id DESC LIMIT ?"
+    )
+    lowest = float("-inf") if since is None else since
+    return database.execute(sql, (updated_at, row, lowest, HIDDEN, limit)).fetchall()
+
+
+def gone(database: sqlite3.Connection, since: float) -> list[RunKey]:
+    """Runs that were deleted since a time."""
+    return [RunKey(*row) for row in database.execute("SELECT project, run FROM tombstones WHERE gone >= ?", (since,))]
 
 
 def count_live(database: sqlite3.Connection, since: float) -> int:

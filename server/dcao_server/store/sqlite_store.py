@@ -46,6 +46,7 @@ PATIENCE_SECONDS, AGAIN_SECONDS = 5.0, 0.02
 """For which, and how often, what is no decision tries again while another process writes."""
 REST_SECONDS = 0.002
 """Between two slices of a removal, so that whoever waits for the file gets it."""
+NAMES_AT_ONCE = 200
 RUNS_AT_ONCE = 8
 """Whose metrics are read, or counts written, in one visit to the thread: 0.2 ms that a decision may have to wait."""
 
@@ -244,6 +245,26 @@ class SqliteStore:
     async def count_live(self, since: float) -> int:
         """One read."""
         return await self._call(sqlite_runs.count_live, since)
+
+    async def changed(self, since: float | None) -> AsyncIterator[list[RunKey]]:
+        """A few hundred names at each visit to the thread."""
+        after: tuple[float, int] | None = None
+        while True:
+            some = await self._call(sqlite_runs.changed, since, after, NAMES_AT_ONCE)
+            if not some:
+                break
+            after = some[-1][:2]
+            yield [RunKey(project, run) for _, _, project, run in some]
+        if since is not None and (gone := await self._call(sqlite_runs.gone, since)):
+            yield gone
+
+    async def look(self, keys: Sequence[RunKey]) -> dict[RunKey, LiveRun]:
+        """A few at each visit to the thread."""
+        found: dict[RunKey, LiveRun] = {}
+        for begin in range(0, len(keys), RUNS_AT_ONCE):
+            some = await self._call(sqlite_runs.look, keys[begin : begin + RUNS_AT_ONCE])
+            found.update((run.key, (run, newest)) for run, newest in some)
+        return found
 
     def tally(self, key: RunKey, names: Iterable[str]) -> None:
         """Remembered, and added in the background."""

@@ -19,30 +19,115 @@ RUN = "#/vision/resnet18"
 IN_SIGHT = ".in-sight"
 
 
-def test_the_list_shows_every_project_and_where_live_runs_stand(visit: Visit) -> None:
+def test_the_list_shows_every_project_and_where_runs_stand_or_stood_at_their_end(visit: Visit) -> None:
     visit.open()
     visit.wait_for_text("tbody", "resnet18")
     rows = visit.page.locator("tbody tr")
     assert rows.count() == 3
-    live = rows.filter(has_text="resnet18")
-    assert "active" in live.inner_text()
-    assert live.locator(".edge-bar").count() == 1
-    ended = rows.filter(has_text="gpt")
-    assert "finished" in ended.inner_text()
-    assert ended.locator(".edge-bar").count() == 0
+    for name, status in (("resnet18", "active"), ("gpt", "finished")):
+        row = rows.filter(has_text=name)
+        assert status in row.inner_text()
+        assert row.locator(".edge-bar").count() == 1
+    assert "model=resnet18" in rows.filter(has_text="resnet18").inner_text()
     assert visit.errors == []
 
 
-def test_the_list_is_filtered_by_text_and_by_status(visit: Visit) -> None:
+def row_count(visit: Visit, count: int) -> None:
+    """Waits until the table has so many rows."""
+    visit.page.wait_for_function("count => document.querySelectorAll('tbody tr').length === count", arg=count)
+
+
+def test_the_list_is_filtered_by_the_controller_and_the_address_holds_it(visit: Visit) -> None:
     visit.open()
     visit.wait_for_text("tbody", "gpt")
     visit.page.get_by_role("button", name="ended", exact=True).click()
-    assert visit.page.locator("tbody tr").count() == 1
+    row_count(visit, 1)
     visit.page.get_by_role("button", name="all", exact=True).click()
+    row_count(visit, 3)
     visit.page.keyboard.press("/")
-    visit.page.keyboard.type("model resnet")
+    visit.page.keyboard.type("model=resnet")
+    row_count(visit, 1)
     assert "resnet18" in visit.text("tbody")
-    assert visit.page.locator("tbody tr").count() == 1
+    assert "text=model%3Dresnet" in visit.page.url
+    visit.page.reload()
+    row_count(visit, 1)
+    assert visit.page.locator("input[type=search]").input_value() == "model=resnet"
+    visit.page.keyboard.press("Escape")
+    row_count(visit, 3)
+    visit.page.get_by_role("button", name="model=resnet18").click()
+    row_count(visit, 1)
+    visit.page.get_by_role("button", name="Remove the filter model=resnet18").click()
+    row_count(visit, 3)
+    visit.page.locator("select").select_option("edge")
+    row_count(visit, 1)
+    assert visit.errors == []
+
+
+def test_the_breadcrumb_of_a_project_shows_only_that_project(visit: Visit) -> None:
+    visit.open(RUN)
+    visit.wait_for_text(IN_SIGHT, "60 decisions in sight")
+    visit.page.locator("#crumbs a").click()
+    row_count(visit, 2)
+    assert "gpt" not in visit.text("tbody")
+    visit.page.get_by_role("button", name="Remove the filter project vision").click()
+    row_count(visit, 3)
+
+
+def test_a_column_sorts_both_ways(visit: Visit) -> None:
+    visit.open()
+    visit.wait_for_text("tbody", "gpt")
+    first = "document.querySelector('tbody tr .run-name').textContent"
+    visit.page.get_by_role("button", name="Run", exact=True).click()
+    visit.page.wait_for_function(f"{first} === 'gpt'")
+    visit.page.get_by_role("button", name="Run", exact=True).click()
+    visit.page.wait_for_function(f"{first} === 'vgg11'")
+    assert visit.page.locator("th[aria-sort=descending]").inner_text().startswith("Run")
+    assert "sort=name" in visit.page.url
+
+
+def test_pages_of_a_large_list_and_the_focus_survives_a_refresh(browser: Browser, tmp_path: Path) -> None:
+    controller = Controller(tmp_path)
+    for index in range(60):
+        Worker(controller.url, "large", f"run{index:02}")
+    with visiting(browser, controller.url) as visit:
+        visit.open("#/?sort=name&ascending=true")
+        visit.wait_for_text(".pager", "1 – 50 of 60")
+        visit.page.get_by_role("link", name="run07").focus()
+        with visit.page.expect_response("**/v1/runs?*"):
+            pass  # the next refresh
+        visit.page.wait_for_timeout(100)
+        assert visit.page.evaluate("document.activeElement.textContent") == "run07"
+        visit.page.get_by_role("button", name="Next").click()
+        visit.wait_for_text(".pager", "51 – 60 of 60")
+        assert "page=2" in visit.page.url
+        row_count(visit, 10)
+    controller.kill()
+
+
+def test_a_phone_shows_the_edge_ratio_in_the_list(browser: Browser, served: Controller) -> None:
+    name = "a-run-with-a-very-long-name-that-would-push-all-else-out"
+    Worker(served.url, "phone", name, labels={"a": "b" * 60}).observe()
+    with visiting(browser, served.url, viewport={"width": 390, "height": 800}, has_touch=True) as visit:
+        visit.open("#/?project=phone")
+        visit.wait_for_text("tbody", "a-run-with")
+        box = visit.page.locator(".edge-cell").bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 390
+        assert visit.page.evaluate("document.documentElement.scrollWidth") <= 390
+    httpx.delete(f"{served.url}/v1/projects/phone/runs/{name}").raise_for_status()
+
+
+def test_a_browser_that_is_too_old_is_told_so(browser: Browser, served: Controller) -> None:
+    with visiting(browser, served.url) as visit:
+        visit.page.add_init_script("delete AbortSignal.any")
+        visit.open()
+        visit.wait_for_text("#too-old", "too old")
+        assert visit.page.locator("#too-old").is_visible()
+    with visiting(browser, served.url) as visit:
+        visit.open()
+        visit.wait_for_text("tbody", "resnet18")
+        assert not visit.page.locator("#too-old").is_visible()
 
 
 def test_a_run_shows_its_newest_values_charts_and_reasons_in_words(visit: Visit, served: Controller) -> None:

@@ -446,3 +446,55 @@ async def test_the_last_attempt_has_no_next(store: HistoryStore) -> None:
     assert (last.outcome, last.attempt) == (Outcome.APPENDED, MAX_ATTEMPT)
     assert (await store.begin_attempt(KEY, restart())).outcome is Outcome.EXHAUSTED
     assert (await store.begin_attempt(KEY, restart(MAX_ATTEMPT))).outcome is Outcome.REPLAYED
+
+
+async def changed(store: HistoryStore, since: float | None) -> set[str]:
+    return {key.run async for some in store.changed(since) for key in some}
+
+
+async def test_what_has_changed_since_a_time_is_named_with_what_is_gone(store: HistoryStore) -> None:
+    for name, now in (
+        ("old", 1000.0),
+        ("observed", 1100.0),
+        ("ended", 1200.0),
+        ("restarted", 1300.0),
+        ("gone", 1400.0),
+    ):
+        await store.create(RunKey("vision", name), creation(now=now))
+    await store.create(RunKey("language", "new"), creation(now=2600.0))
+    await store.append(RunKey("vision", "observed"), item(1, 0, now=2500.0))
+    await store.end(RunKey("vision", "ended"), "finished", None, 2501.0)
+    await store.begin_attempt(RunKey("vision", "restarted"), Restart(None, None, None, None, "", 2502.0))
+    await store.delete(RunKey("vision", "gone"), 2503.0)
+    assert await changed(store, 2500.0) == {"observed", "ended", "restarted", "gone", "new"}
+    assert await changed(store, 2601.0) == set()
+    everything = await changed(store, None)
+    assert {"old", "observed", "ended", "restarted", "new"} <= everything
+
+
+async def test_runs_that_are_looked_at_come_with_their_newest_record_ended_or_not(store: HistoryStore) -> None:
+    names = ("young", "active", "ended", "restarted")
+    keys = [RunKey("vision", name) for name in names]
+    for key in keys:
+        await store.create(key, creation())
+    for key in keys[1:]:
+        await store.append(key, item(1, 0))
+        await store.append(key, item(7, 1))
+    await store.end(keys[2], "failed", "lost", 5000.0)
+    await store.begin_attempt(keys[3], restart())
+    found = await store.look([*keys, RunKey("vision", "none"), RunKey("other", "active")])
+    assert list(found) == keys
+    newest = {key.run: record for key, (_, record) in found.items()}
+    assert newest["young"] is None
+    assert newest["restarted"] is None
+    for name in ("active", "ended"):
+        record = newest[name]
+        assert record is not None
+        assert (record.attempt, record.step, record.payload) == (1, 7, b"p7")
+    assert found[keys[2]][0].status == "failed"
+
+
+async def test_more_runs_than_are_named_at_once_are_all_named(store: HistoryStore) -> None:
+    for index in range(450):
+        await store.create(RunKey("vision", f"run{index}"), creation(now=1000.0 + index // 3))
+    assert len(await changed(store, None)) == 450

@@ -44,10 +44,6 @@ export async function request(path, { headers = {}, signal, timeout = 10000 } = 
 }
 
 export const getJson = async (path, options) => (await request(path, options)).json();
-export const getText = async (path, options) => (await request(path, options)).text();
 
 const name = encodeURIComponent;
-export const projectsPath = (cursor = null) => `/v1/projects${cursor ? `?cursor=${name(cursor)}` : ""}`;
-export const runsPath = (project, cursor = null) =>
-  `/v1/projects/${name(project)}/runs${cursor ? `?cursor=${name(cursor)}` : ""}`;
 export const runPath = (project, run) => `/v1/projects/${name(project)}/runs/${name(run)}`;

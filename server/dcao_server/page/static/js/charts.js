@@ -232,6 +232,15 @@ export class Charts {
     this.#apply();
   }
 
+  /** Shows some steps; what does not fit into the run shows the whole of it. */
+  lookAt(from, to) {
+    const [first, last] = this.#whole();
+    if (!(to > from) || to <= first || from >= last) return;
+    this.window = [Math.max(from, first), Math.min(to, last)];
+    this.following = false;
+    this.#apply();
+  }
+
   showAll() {
     this.window = null;
     this.following = true;

@@ -1,9 +1,10 @@
-// A run's records as they come: history page by page, then live events, and polling where events do not get through.
+// A run's records as they come: the history in outline, then live events, and polling where events do not get through.
 
 import { getJson, Problem, request } from "./api.js";
 import { readEvents } from "./sse.js";
 
 const PAGE = 1000;
+const AGAIN_MS = 150; // while the controller reads a long history
 const POLL_MS = 2000;
 const BACKOFF_MS = [500, 1000, 2000, 4000, 8000];
 const STREAM_FAILURES_BEFORE_POLLING = 2;
@@ -19,12 +20,14 @@ const wait = (ms, signal) =>
 /**
  * Follows one run until `signal` aborts.
  *
- * onRecords(records, {loading}) is called with new records in order; onState(state) with
+ * onOutline({records, total, complete}) is called first, with what a chart needs of the history, again while it is still
+ * being read; onRecords(records, {loading}) with new records in order; onState(state) with
  * loading | live | polling | lost | ended; onProblem(problem) with what the controller said when it refused.
  */
 export class Feed {
-  constructor(path, { signal, onRecords, onState, onProblem, onRun }) {
-    Object.assign(this, { path, signal, onRecords, onState, onProblem, onRun });
+  constructor(path, { signal, onOutline, onRecords, onState, onProblem, onRun }) {
+    Object.assign(this, { path, signal, onOutline, onRecords, onState, onProblem, onRun });
+    this.outlined = false;
     this.cursor = null;
     this.failures = 0; // attempts in a row that brought nothing
     this.streamFailures = 0;
@@ -34,6 +37,7 @@ export class Feed {
     this.onState("loading");
     while (!this.signal.aborted) {
       try {
+        if (!this.outlined) await this.#outline();
         await this.#catchUp();
         const run = await getJson(this.path, { signal: this.signal });
         this.onRun(run);
@@ -62,6 +66,25 @@ export class Feed {
     await wait(BACKOFF_MS[step] * (0.75 + Math.random() / 2), this.signal);
   }
 
+  async #outline() {
+    for (;;) {
+      const outline = await getJson(`${this.path}/outline`, { signal: this.signal });
+      this.onOutline(outline);
+      if (outline.complete) {
+        this.cursor = outline.cursor ?? null;
+        this.outlined = true;
+        return;
+      }
+      await wait(AGAIN_MS, this.signal);
+    }
+  }
+
+  /** The history anew, when more has come than a chart needs. */
+  thin() {
+    this.outlined = false;
+    this.silence?.abort();
+  }
+
   /** Everything after the cursor, page by page. */
   async #catchUp() {
     for (;;) {
@@ -76,7 +99,7 @@ export class Feed {
   }
 
   async #stream() {
-    const silence = new AbortController();
+    const silence = (this.silence = new AbortController());
     let timer = setTimeout(() => silence.abort(), SILENCE_MS);
     const alive = () => {
       clearTimeout(timer);
@@ -101,6 +124,7 @@ export class Feed {
         this.streamFailures = 0;
       }
     } catch (error) {
+      if (!this.outlined) return; // the history is wanted anew
       if (!this.signal.aborted) this.streamFailures += this.failures > 0 ? 0 : 1;
       throw error;
     } finally {

@@ -1,144 +1,183 @@
-// The view of all runs: live ones with where they stand, and every run of each project.
+// The view of all runs: searched, sorted and cut into pages by the controller; its state is in the address.
 
-import { getJson, getText, Problem, projectsPath, runsPath } from "./api.js";
-import { h } from "./dom.js";
-import { liveRuns } from "./exposition.js";
-import { ago, fixed, integer, number } from "./format.js";
-import { edgeBar } from "./gauge.js";
-import { STATUS_TONES } from "./run.js";
+import { addressOf, keepInAddress } from "./address.js";
+import { getJson, Problem } from "./api.js";
+import { h, setText } from "./dom.js";
+import { integer } from "./format.js";
+import { keyOf, RunTable } from "./table.js";
 
 const REFRESH_MS = 4000;
+const AGAIN_MS = 700; // while the controller has not read all runs
+const TYPING_MS = 200;
+const PAGE = 50;
+const MOST_COMPARED = 20;
 const STATUSES = ["all", "live", "ended"];
-const LIVE = new Set(["created", "active", "stale"]);
 
 export class ListView {
-  constructor({ setLink, onProblem }) {
+  constructor({ setLink, onProblem, query }) {
     Object.assign(this, { setLink, onProblem });
     this.abort = new AbortController();
-    this.rows = [];
-    this.status = "all";
+    this.state = {
+      text: query.get("text") ?? "",
+      project: query.get("project") ?? "",
+      status: query.get("status") ?? "",
+      policy: query.get("policy") ?? "",
+      label: query.getAll("label"),
+      sort: query.get("sort") ?? "",
+      ascending: query.get("ascending") === "true",
+      page: Math.max(1, Math.trunc(Number(query.get("page"))) || 1),
+    };
+    this.chosen = new Map();
     this.selected = -1;
-    this.cursors = new Map(); // project → pages asked for
-    this.projectPages = 1;
-    this.filter = h("input", { type: "search", placeholder: "Filter runs  /", "aria-label": "Filter the runs", oninput: () => this.#render() });
+    this.asked = 0;
+    this.filter = h("input", { type: "search", placeholder: "Filter: words, label=value  /", "aria-label": "Filter the runs", oninput: () => this.#typed() });
+    this.filter.value = this.state.text;
     this.chips = h("div", { class: "chips", role: "group", "aria-label": "Status" });
+    this.policies = h("select", { "aria-label": "Policy", onchange: () => this.#change({ policy: this.policies.value }) }, h("option", { value: "" }, "every policy"));
+    this.conditions = h("div", { class: "chips conditions", role: "group", "aria-label": "Filters in force" });
     this.body = h("div", { class: "card table-card" }, h("p", { class: "empty muted" }, "Loading the runs …"));
-    this.more = h("div", { class: "page-head" });
+    this.pager = h("nav", { class: "page-head pager", "aria-label": "Pages" });
+    this.compare = h("button", { class: "solid", type: "button", hidden: true, onclick: () => this.#compare() }, "Compare");
+    this.table = new RunTable({
+      onSort: (sort, ascending) => this.#change({ sort, ascending }),
+      onLabel: (label) => this.#change({ label: [...new Set([...this.state.label, label])] }),
+      onChoose: (run, chosen) => this.#choose(run, chosen),
+      chosen: this.chosen,
+    });
     this.element = h(
       "div",
       {},
-      h("div", { class: "page-head" }, h("h1", {}, "Runs"), this.chips, h("span", { class: "spacer" }), this.filter),
+      h("div", { class: "page-head" }, h("h1", {}, "Runs"), this.chips, this.policies, this.compare, h("span", { class: "spacer" }), this.filter),
+      this.conditions,
       this.body,
-      this.more,
+      this.pager,
     );
   }
 
   async start() {
-    this.#chips();
+    this.#controls();
+    this.#loadPolicies();
     await this.refresh();
     this.timer = setInterval(() => document.hidden || this.refresh(), REFRESH_MS);
   }
 
-  async refresh() {
-    const options = { signal: this.abort.signal };
+  /** Names for the choice; the list does without them if they cannot be had. */
+  async #loadPolicies() {
     try {
-      const [live, projects] = await Promise.all([this.#live(options), this.#projects(options)]);
-      const pages = await Promise.all(projects.map((project) => this.#project(project, options)));
-      this.rows = pages.flat().map((run) => ({ ...run, live: live.get(`${run.project}/${run.run}`) ?? null }));
-      this.rows.sort((a, b) => LIVE.has(b.status) - LIVE.has(a.status) || b.updated_at - a.updated_at);
-      this.setLink("live", "live");
-      this.#render();
+      const { policies } = await getJson("/v1/policies", { signal: this.abort.signal });
+      this.policies.append(...policies.map(({ name }) => h("option", { value: name }, name)));
+      this.policies.value = this.state.policy;
+    } catch (error) {
+      if (!this.abort.signal.aborted && !(error instanceof Problem)) this.setLink("lost", "controller away, trying again");
+    }
+  }
+
+  async refresh() {
+    const ask = (this.asked += 1);
+    try {
+      const answer = await getJson(this.#path(), { signal: this.abort.signal });
+      if (ask !== this.asked) return; // a newer question is on its way
+      this.setLink("live", answer.complete ? "live" : `reading the runs: ${integer(answer.total)} so far`);
+      this.#render(answer);
+      if (!answer.complete) this.again = setTimeout(() => ask === this.asked && this.refresh(), AGAIN_MS);
     } catch (error) {
       if (this.abort.signal.aborted) return;
-      if (error instanceof Problem && [401, 403].includes(error.status)) this.onProblem(error);
-      this.setLink("lost", "controller away, trying again");
+      if (error instanceof Problem && error.status < 500 && error.status !== 429) {
+        this.stop();
+        this.onProblem(error);
+      } else {
+        this.setLink("lost", "controller away, trying again");
+      }
     }
   }
 
-  /** The metrics may be closed to this key; the list then goes without them. */
-  async #live(options) {
-    try {
-      return liveRuns(await getText("/metrics/runs", options));
-    } catch (error) {
-      if (error instanceof Problem) return new Map();
-      throw error;
-    }
+  #path() {
+    const { page, label, ...rest } = this.state;
+    const values = { ...rest, label, limit: PAGE, offset: (page - 1) * PAGE };
+    return `/v1/runs${addressOf([], values).replace(/^#\//, "")}`;
   }
 
-  async #projects(options) {
-    const names = [];
-    let cursor = null;
-    for (let page = 0; page < this.projectPages; page += 1) {
-      const answer = await getJson(projectsPath(cursor), options);
-      names.push(...answer.projects);
-      cursor = answer.next_cursor ?? null;
-      if (cursor === null) break;
-    }
-    this.moreProjects = cursor !== null;
-    return names;
+  #typed() {
+    clearTimeout(this.typing);
+    this.typing = setTimeout(() => this.#change({ text: this.filter.value.trim() }), TYPING_MS);
   }
 
-  async #project(project, options) {
-    const runs = [];
-    let cursor = null;
-    for (let page = 0; page < (this.cursors.get(project) ?? 1); page += 1) {
-      const answer = await getJson(runsPath(project, cursor), options);
-      runs.push(...answer.runs);
-      cursor = answer.next_cursor ?? null;
-      if (cursor === null) break;
-    }
-    this.unfinished = { ...this.unfinished, [project]: cursor !== null };
-    return runs;
+  #change(changes) {
+    this.state = { ...this.state, page: 1, ...changes };
+    const { page } = this.state;
+    keepInAddress([], { ...this.state, page: page > 1 ? page : "" });
+    this.#controls();
+    this.refresh();
   }
 
-  #chips() {
+  #controls() {
+    const current = this.state.status || "all";
+    const choices = STATUSES.includes(current) ? STATUSES : [...STATUSES, current];
     this.chips.replaceChildren(
-      ...STATUSES.map((status) =>
-        h("button", { class: "ghost", type: "button", "aria-pressed": String(status === this.status), onclick: () => {
-          this.status = status;
-          this.#chips();
-          this.#render();
-        } }, status),
+      ...choices.map((status) =>
+        h("button", { class: "ghost", type: "button", "aria-pressed": String(status === current), onclick: () => this.#change({ status: status === "all" ? "" : status }) }, status),
+      ),
+    );
+    const conditions = [
+      ...(this.state.project ? [[`project ${this.state.project}`, { project: "" }]] : []),
+      ...this.state.label.map((label) => [label, { label: this.state.label.filter((other) => other !== label) }]),
+    ];
+    this.conditions.replaceChildren(
+      ...conditions.map(([text, without]) =>
+        h("button", { class: "ghost", type: "button", "aria-label": `Remove the filter ${text}`, onclick: () => this.#change(without) }, text, " ×"),
       ),
     );
   }
 
-  #shown() {
-    const wanted = this.filter.value.trim().toLowerCase();
-    return this.rows.filter((run) => {
-      if (this.status === "live" && !LIVE.has(run.status)) return false;
-      if (this.status === "ended" && LIVE.has(run.status)) return false;
-      const labels = Object.entries(run.spec.labels ?? {}).flat();
-      const text = [run.run, run.project, run.status, run.spec.optimizer, run.spec.policy?.name, ...labels].join(" ");
-      return text.toLowerCase().includes(wanted);
-    });
+  #filtered() {
+    const { text, project, status, policy, label } = this.state;
+    return Boolean(text || project || status || policy || label.length);
   }
 
-  #render() {
-    const runs = this.#shown();
-    if (!this.rows.length) this.body.replaceChildren(nothingYet());
-    else if (!runs.length) this.body.replaceChildren(h("p", { class: "empty" }, "No run fits the filter."));
-    else this.body.replaceChildren(table(runs));
-    this.links = [...this.body.querySelectorAll("a.run-name")];
-    if (this.selected >= 0) this.#select(this.selected, false);
-    const unfinished = Object.keys(this.unfinished ?? {}).filter((project) => this.unfinished[project]);
-    this.more.replaceChildren(
-      ...unfinished.map((project) =>
-        h("button", { class: "ghost", type: "button", onclick: () => {
-          this.cursors.set(project, (this.cursors.get(project) ?? 1) + 1);
-          this.refresh();
-        } }, `Older runs of ${project}`),
-      ),
-      ...(this.moreProjects ? [h("button", { class: "ghost", type: "button", onclick: () => {
-        this.projectPages += 1;
-        this.refresh();
-      } }, "More projects")] : []),
-    );
+  #render({ runs, total, complete }) {
+    if (runs.length) {
+      this.table.show(runs, { sort: this.state.sort || "updated", ascending: this.state.ascending });
+      if (this.body.firstChild !== this.table.element) this.body.replaceChildren(this.table.element);
+    } else if (!complete) this.body.replaceChildren(h("p", { class: "empty muted" }, "Reading the runs …"));
+    else if (total && this.state.page > 1) this.#change({ page: Math.ceil(total / PAGE) });
+    else if (this.#filtered()) this.body.replaceChildren(h("p", { class: "empty" }, "No run fits the filter."));
+    else this.body.replaceChildren(nothingYet());
+    this.#turn(runs.length, total);
   }
 
-  #select(index, focus = true) {
-    this.selected = Math.min(Math.max(index, 0), this.links.length - 1);
-    if (focus) this.links[this.selected]?.focus();
+  /** Where in the list this page is; buttons are kept, so that the one in use keeps the focus. */
+  #turn(shown, total) {
+    if (!this.pager.firstChild) {
+      const step = (by) => () => this.#change({ page: this.state.page + by });
+      this.before = h("button", { class: "ghost", type: "button", onclick: step(-1) }, "Previous");
+      this.after = h("button", { class: "ghost", type: "button", onclick: step(1) }, "Next");
+      this.place = h("span", { class: "muted num", role: "status" });
+      this.pager.append(this.before, this.place, this.after);
+    }
+    const first = (this.state.page - 1) * PAGE;
+    this.pager.hidden = total === 0;
+    setText(this.place, `${integer(first + 1)} – ${integer(first + shown)} of ${integer(total)}`);
+    this.before.disabled = this.state.page === 1;
+    this.after.disabled = first + shown >= total;
+  }
+
+  #choose(run, chosen) {
+    if (chosen) this.chosen.set(keyOf(run), run);
+    else this.chosen.delete(keyOf(run));
+    const count = this.chosen.size;
+    this.compare.hidden = count === 0;
+    this.compare.disabled = count < 2 || count > MOST_COMPARED;
+    setText(this.compare, count < 2 ? "Compare: choose another" : count > MOST_COMPARED ? `Compare: ${MOST_COMPARED} at most` : `Compare ${count}`);
+  }
+
+  #compare() {
+    location.hash = addressOf(["compare"], { run: [...this.chosen.keys()] });
+  }
+
+  #select(index) {
+    const { links } = this.table;
+    this.selected = Math.min(Math.max(index, 0), links.length - 1);
+    links[this.selected]?.focus();
   }
 
   key(event) {
@@ -148,7 +187,7 @@ export class ListView {
     else if (event.key === "Escape") {
       this.filter.value = "";
       this.filter.blur();
-      this.#render();
+      this.#change({ text: "" });
     } else return false;
     return true;
   }
@@ -156,43 +195,9 @@ export class ListView {
   stop() {
     this.abort.abort();
     clearInterval(this.timer);
+    clearTimeout(this.typing);
+    clearTimeout(this.again);
   }
-}
-
-const COLUMNS = [
-  ["Run", ""], ["Status", ""], ["Edge ratio", ""], ["Sharpness ρ", "num wide-only"], ["Learning rate η", "num wide-only"],
-  ["Loss", "num"], ["Step", "num"], ["Optimizer", "wide-only apart"], ["Policy", "wide-only"], ["Last change", "num"],
-];
-
-function table(runs) {
-  return h(
-    "table",
-    {},
-    h("thead", {}, h("tr", {}, COLUMNS.map(([name, kind]) => h("th", { class: kind, scope: "col" }, name)))),
-    h("tbody", {}, runs.map(row)),
-  );
-}
-
-function row(run) {
-  const live = run.live ?? {};
-  const href = `#/${encodeURIComponent(run.project)}/${encodeURIComponent(run.run)}`;
-  const open = (event) => {
-    if (!event.target.closest("a")) location.hash = href;
-  };
-  return h(
-    "tr",
-    { onclick: open },
-    h("td", {}, h("a", { class: "run-name", href }, run.run), h("div", { class: "run-sub" }, run.project)),
-    h("td", {}, h("span", { class: "pill", data: { tone: STATUS_TONES[run.status] ?? "" } }, run.status)),
-    h("td", {}, live.edge_ratio === undefined ? h("span", { class: "muted" }, "–") : h("span", { class: "edge-cell num" }, edgeBar(live.edge_ratio), fixed(live.edge_ratio))),
-    h("td", { class: "num wide-only" }, number(live.sharpness)),
-    h("td", { class: "num wide-only" }, number(live.learning_rate)),
-    h("td", { class: "num" }, number(live.loss)),
-    h("td", { class: "num" }, integer(run.last_step)),
-    h("td", { class: "wide-only apart" }, run.spec.optimizer),
-    h("td", { class: "wide-only" }, run.spec.policy?.name ?? "default"),
-    h("td", { class: "num muted" }, ago(run.updated_at)),
-  );
 }
 
 const SNIPPET = `export DCAO_URL=${location.origin}

@@ -1,5 +1,6 @@
 // The page: which view the address names, the theme, the key, the keyboard.
 
+import { addressOf, readAddress } from "./address.js";
 import { hasKey, Problem, setKey } from "./api.js";
 import { byId, h } from "./dom.js";
 import { ListView } from "./list.js";
@@ -17,13 +18,20 @@ function setLink(state, words) {
 }
 
 function onProblem(problem) {
-  if (problem instanceof Problem && (problem.status === 401 || problem.status === 403)) {
-    byId("key").hidden = false;
-    if (!byId("key-dialog").open) byId("key-dialog").showModal();
-    return;
-  }
-  const notice = h("p", { class: "notice bad", role: "alert" }, `${problem.title ?? "Failed"}: ${problem.message}`);
-  view.element.replaceChildren(notice, h("a", { href: "#/" }, "All runs"));
+  const refused = problem instanceof Problem && (problem.status === 401 || problem.status === 403);
+  const title = !refused ? (problem.title ?? "Failed") : problem.status === 403 ? "This key may not read that" : hasKey() ? "This key is not valid here" : "An API key is needed";
+  const notice = h("p", { class: "notice bad", role: "alert" }, `${title}: ${problem.message}`);
+  const next = refused
+    ? h("button", { class: "solid", type: "button", onclick: askForKey }, "Enter a key")
+    : h("a", { href: "#/" }, "All runs");
+  view.element.replaceChildren(notice, next);
+  setLink("lost", refused ? "no access" : "nothing to show");
+  if (refused) askForKey();
+}
+
+function askForKey() {
+  byId("key").hidden = false;
+  if (!byId("key-dialog").open) byId("key-dialog").showModal();
 }
 
 function crumbs(parts) {
@@ -33,11 +41,12 @@ function crumbs(parts) {
 
 async function route() {
   view?.stop();
-  const parts = location.hash.replace(/^#\/?/, "").split("/").filter(Boolean).map(decodeURIComponent);
-  const handlers = { setLink, onProblem };
-  view = parts.length === 2 ? new RunView(parts[0], parts[1], handlers) : new ListView(handlers);
+  const { parts, query } = readAddress();
+  const handlers = { setLink, onProblem, query };
+  if (parts.length === 2) view = new RunView(parts[0], parts[1], handlers);
+  else view = new ListView(handlers);
   document.title = parts.length === 2 ? `${parts[1]} · DCAO` : "DCAO";
-  crumbs(parts.length === 2 ? [[parts[0], "#/"], [parts[1], null]] : []);
+  crumbs(parts.length === 2 ? [[parts[0], addressOf([], { project: parts[0] })], [parts[1], null]] : []);
   byId("view").replaceChildren(view.element);
   scrollTo(0, 0);
   await begin(view);

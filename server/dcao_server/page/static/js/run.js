@@ -1,7 +1,9 @@
 // The view of one run.
 
+import { keepInAddress } from "./address.js";
 import { getJson, runPath } from "./api.js";
 import { Charts } from "./charts.js";
+import { Detail, merged } from "./detail.js";
 import { h, setText } from "./dom.js";
 import { Feed } from "./feed.js";
 import { ago, integer, plural } from "./format.js";
@@ -19,9 +21,13 @@ const LINK = {
 };
 export const STATUS_TONES = { created: "cool", active: "good", stale: "warn", finished: "", failed: "bad" };
 
+const MOST_RECORDS = 6000; // then the history is asked for in outline again
+
 export class RunView {
-  constructor(project, run, { setLink, onProblem }) {
-    Object.assign(this, { project, name: run, setLink, onProblem });
+  constructor(project, run, { setLink, onProblem, query }) {
+    Object.assign(this, { project, name: run, setLink, onProblem, query });
+    this.outline = { records: [], total: 0 };
+    this.newer = []; // records that came after the outline
     this.abort = new AbortController();
     this.element = h("div", {}, h("p", { class: "empty muted" }, "Loading the run …"));
     this.charts = null;
@@ -34,8 +40,10 @@ export class RunView {
     if (this.abort.signal.aborted) return;
     this.series = new Series(run.spec);
     this.#build(run);
+    this.detail = new Detail(path, { signal: this.abort.signal, onRecords: (records) => this.#closer(records) });
     this.feed = new Feed(path, {
       signal: this.abort.signal,
+      onOutline: (outline) => this.#outlined(outline),
       onRecords: (records) => this.#add(records),
       onState: (state) => this.setLink(state, LINK[state]),
       onProblem: this.onProblem,
@@ -112,8 +120,34 @@ export class RunView {
     setText(this.age, ago(Math.max(this.run.updated_at, this.series.last?.at ?? 0)));
   }
 
+  #outlined(outline) {
+    this.outline = outline;
+    this.newer = [];
+    this.series.replace(outline.records, outline.total);
+    this.#drawn();
+  }
+
+  /** A part of the run in more records than the outline has of it. */
+  #closer(records) {
+    const all = merged(this.outline.records, records, this.newer);
+    this.series.replace(all, this.outline.total + this.newer.length);
+    this.#drawn();
+  }
+
+  #drawn() {
+    this.charts.refresh();
+    this.#show(this.charts.inspected);
+    // Where the address says, once there is something to see.
+    if (this.query.has("from") && this.series.length) {
+      this.charts.lookAt(Number(this.query.get("from")), Number(this.query.get("to")));
+      this.query = new URLSearchParams();
+    }
+  }
+
   #add(records) {
     let added = 0;
+    this.newer.push(...records);
+    if (this.series.length > MOST_RECORDS) this.feed.thin();
     for (const record of records) added += this.series.add(record) ? 1 : 0;
     if (!added) return;
     this.charts.refresh();
@@ -121,16 +155,19 @@ export class RunView {
   }
 
   #show(index) {
-    const entry = index === null ? this.series.last : this.series.entries[index];
+    const entry = (index === null ? null : this.series.entries[index]) ?? this.series.last;
     this.gauge.show(entry);
     this.tiles.show(entry);
     this.words.show(this.series, index);
     const replaced = this.series.replaced ? ` · ${plural(this.series.replaced, "decision")} of earlier attempts left out` : "";
-    setText(this.at, entry ? `${index === null ? "newest decision, " : ""}step ${integer(entry.step)}${replaced}` : "");
+    const between = this.series.between ? ` · ${integer(this.series.length)} of ${plural(this.series.length + this.series.between, "decision")} drawn, spikes among them` : "";
+    setText(this.at, entry ? `${index === null ? "newest decision, " : ""}step ${integer(entry.step)}${replaced}${between}` : "");
   }
 
-  #seen(from, to) {
+  #seen(from, to, whole) {
     this.words.count(this.series, from, to);
+    if (this.series.length) keepInAddress([this.project, this.name], whole ? {} : { from: Math.round(from), to: Math.round(to) });
+    this.detail?.look(whole || !this.outline.total || this.outline.total === this.outline.records.length ? null : [from, to]);
     this.followButton.setAttribute("aria-pressed", String(this.charts?.following ?? true));
   }
 

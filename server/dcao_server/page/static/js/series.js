@@ -19,6 +19,7 @@ export class Series {
     this.entries = []; // what is not plotted, one per step
     this.attempts = []; // [attempt, first step]
     this.replaced = 0;
+    this.between = 0; // decisions that lie between those that are here
   }
 
   get length() {
@@ -39,6 +40,16 @@ export class Series {
     if (!this.attempts.length || this.attempts.at(-1)[0] !== attempt) this.attempts.push([attempt, step]);
     this.#push(record);
     return true;
+  }
+
+  /** Takes other records instead of those that are here: an outline of the run, or one with a part of it seen closer. */
+  replace(records, total = records.length) {
+    for (const name of COLUMNS) this.columns[name].length = 0;
+    this.entries.length = 0;
+    this.attempts = [];
+    this.replaced = 0;
+    for (const record of records) this.add(record);
+    this.between = Math.max(0, total - records.length);
   }
 
   #restart(step) {
