@@ -159,8 +159,16 @@ async def events(
     },
     summary="The recorded run under another policy",
 )
-async def replay_run(context: Ctx, key: Key, choice: PolicyChoice, request: Request) -> Response:
+async def replay_run(
+    context: Ctx,
+    key: Key,
+    choice: PolicyChoice,
+    request: Request,
+    points: Annotated[
+        int | None, Query(ge=16, le=MOST_POINTS, description="Decisions at most, for a chart; all if absent.")
+    ] = None,
+) -> Response:
     """For each recorded observation the decision that this policy would have made. Nothing is stored."""
     run = await context.runs.stored(key)
-    content = while_allowed(context.history.replay(run, choice), rights_of(request.scope, context.settings))
+    content = while_allowed(context.history.replay(run, choice, points), rights_of(request.scope, context.settings))
     return StreamingResponse(content, media_type=NDJSON)

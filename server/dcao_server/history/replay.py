@@ -10,6 +10,7 @@ from dcao_proto import Decision, Record
 from dcao_proto.policy import BoundPolicy, PolicyState
 from dcao_proto.policy.token import decode_state, split
 from dcao_server.history.formats import Batches
+from dcao_server.history.thinning import Thinner
 from dcao_server.turns import Turn
 
 
@@ -49,6 +50,18 @@ class Replay:
     def _keep(self) -> None:
         if self._version in self._awaited:
             self._kept[self._version] = self._state
+
+
+async def outlined(replay: Replay, batches: Batches, points: int) -> AsyncIterator[bytes]:
+    """At most so many of the decisions, with the extremes of learning rate and edge ratio among them."""
+    thinner: Thinner[Decision] = Thinner(points, 2)
+    turn = Turn()
+    async for batch in batches:
+        for record in batch:
+            decision = replay.decide(record)
+            thinner.add(decision, (decision.lr, decision.edge_ratio))
+            await turn.breathe()
+    yield b"".join(decision.wire_json() + b"\n" for decision in thinner.items())
 
 
 async def decisions(replay: Replay, batches: Batches) -> AsyncIterator[bytes]:

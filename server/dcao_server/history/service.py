@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 from dcao_proto import PolicyChoice, ProblemError, ProblemKind, Record
 from dcao_server.history.codec import decoded
-from dcao_server.history.replay import Replay, decisions
+from dcao_server.history.replay import Replay, decisions, outlined
 from dcao_server.metrics import Metrics
 from dcao_server.responses import PAGE_BYTES, page_json
 from dcao_server.runs.identity import bound
@@ -103,8 +103,8 @@ class HistoryService:
         with self._metrics.store_call("read"):
             return await self._store.read(key, after, limit)
 
-    def replay(self, run: StoredRun, choice: PolicyChoice) -> AsyncIterator[bytes]:
-        """What another policy would have decided at each record, one JSON object a line.
+    def replay(self, run: StoredRun, choice: PolicyChoice, points: int | None = None) -> AsyncIterator[bytes]:
+        """What another policy would have decided at each record, or at so many of them, one JSON object a line.
 
         Raises:
             ProblemError: invalid; no such policy, or its parameters do not fit. Raised at once, before the stream.
@@ -112,7 +112,8 @@ class HistoryService:
         spec = readable_spec(run.spec)
         policy = bound(spec.model_copy(update={"policy": choice}))
         starts = [start.version for start in run.attempts]
-        return decisions(Replay(policy, starts), self.batches(run.key))
+        replay, batches = Replay(policy, starts), self.batches(run.key)
+        return decisions(replay, batches) if points is None else outlined(replay, batches, points)
 
     async def follow(self, key: RunKey, after: Position) -> AsyncIterator[Record]:
         """Records after a position as they come, without end."""

@@ -28,11 +28,12 @@ export class Problem extends Error {
   }
 }
 
-export async function request(path, { headers = {}, signal, timeout = 10000 } = {}) {
+export async function request(path, { method = "GET", body, headers = {}, signal, timeout = 10000 } = {}) {
   const all = { ...headers };
+  if (body !== undefined) all["Content-Type"] = "application/json";
   if (key !== null) all.Authorization = `Bearer ${key}`;
   const limits = [signal, timeout ? AbortSignal.timeout(timeout) : null].filter(Boolean);
-  const response = await fetch(path, { headers: all, signal: AbortSignal.any(limits), cache: "no-store" });
+  const response = await fetch(path, { method, body: body === undefined ? undefined : JSON.stringify(body), headers: all, signal: AbortSignal.any(limits), cache: "no-store" });
   if (response.ok) return response;
   let document = {};
   try {
@@ -47,3 +48,9 @@ export const getJson = async (path, options) => (await request(path, options)).j
 
 const name = encodeURIComponent;
 export const runPath = (project, run) => `/v1/projects/${name(project)}/runs/${name(run)}`;
+
+/** The decisions of another policy for what a run has measured, some of each part of the run. */
+export async function replayed(path, policy, points, signal) {
+  const response = await request(`${path}:replay?points=${points}`, { method: "POST", body: { name: policy }, signal, timeout: 120000 });
+  return (await response.text()).split("\n").filter(Boolean).map((line) => JSON.parse(line));
+}

@@ -126,7 +126,7 @@ export class Chart {
       stroke: colour(series.colour),
       width: series.width ?? 2,
       dash: DASHES[series.dash ?? "solid"] ?? undefined,
-      spanGaps: false,
+      spanGaps: options.gaps === true, // runs that are compared have values at different steps
       auto: series.aside !== true, // one that is aside does not stretch the scale
       paths: series.stepped ? uPlot.paths.stepped({ align: 1 }) : undefined,
       points: { show: (u, j, first, last) => !series.dash && last - first < 40, size: 5, fill: colour(series.colour), stroke: colour(series.colour) },
@@ -170,6 +170,19 @@ export class Chart {
       const value = index === null ? null : columns[series.column][index];
       this.values[i].textContent = value === null || value === undefined ? "" : number(value, 4);
     });
+  }
+
+  /** The picture in words, for those who do not see it. */
+  describe(xs, columns) {
+    const words = this.options.series.map(({ name }, i) => {
+      const there = columns[i].filter((value) => value !== null && value !== undefined);
+      if (!there.length) return `${name}: no value`;
+      const low = there.reduce((a, b) => Math.min(a, b));
+      const high = there.reduce((a, b) => Math.max(a, b));
+      return `${name}: from ${number(there[0], 3)} to ${number(there.at(-1), 3)}, smallest ${number(low, 3)}, largest ${number(high, 3)}`;
+    });
+    this.plot.setAttribute("role", "img");
+    this.plot.setAttribute("aria-label", xs.length ? `${this.options.title}, ${number(xs[0], 6)} to ${number(xs.at(-1), 6)}. ${words.join(". ")}.` : `${this.options.title}: nothing yet.`);
   }
 
   destroy() {

@@ -184,7 +184,19 @@ export class Charts {
     for (const chart of this.charts) chart.u?.setScale("x", { min: from, max: to });
     this.quiet = false;
     this.#values();
+    this.#describe(from, to);
     this.onView(from, to, this.window === null);
+  }
+
+  /** What is in sight, in words, when it has been in sight for a moment. */
+  #describe(from, to) {
+    clearTimeout(this.describing);
+    this.describing = setTimeout(() => {
+      const { columns } = this.series;
+      const begin = columns.step.findIndex((step) => step >= from);
+      const part = (column) => (begin < 0 ? [] : column.slice(begin, this.series.indexAt(to) + 1));
+      for (const chart of this.charts) chart.describe(part(columns.step), chart.options.series.map((line) => part(columns[line.column])));
+    }, 300);
   }
 
   #values() {
@@ -202,6 +214,7 @@ export class Charts {
     this.quiet = true;
     for (const chart of this.charts) if (chart.u !== u) chart.u?.setScale("x", { min, max });
     this.quiet = false;
+    this.#describe(min, max);
     this.onView(min, max, this.window === null);
   }
 
@@ -270,6 +283,7 @@ export class Charts {
   }
 
   destroy() {
+    clearTimeout(this.describing);
     this.observer.disconnect();
     this.forgetTheme();
     for (const chart of this.charts) chart.destroy();

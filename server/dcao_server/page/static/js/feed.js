@@ -1,6 +1,7 @@
 // A run's records as they come: the history in outline, then live events, and polling where events do not get through.
 
 import { getJson, Problem, request } from "./api.js";
+import { lease, release, RENEW_MS } from "./lease.js";
 import { readEvents } from "./sse.js";
 
 const PAGE = 1000;
@@ -15,6 +16,12 @@ const wait = (ms, signal) =>
   new Promise((resolve) => {
     const timer = setTimeout(resolve, ms);
     signal.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
+  });
+
+const seen = (signal) =>
+  new Promise((resolve) => {
+    document.addEventListener("visibilitychange", () => resolve(), { once: true, signal });
+    signal.addEventListener("abort", resolve, { once: true });
   });
 
 /**
@@ -35,6 +42,7 @@ export class Feed {
 
   async follow() {
     this.onState("loading");
+    this.signal.addEventListener("abort", release, { once: true });
     while (!this.signal.aborted) {
       try {
         if (!this.outlined) await this.#outline();
@@ -45,7 +53,10 @@ export class Feed {
         if (run.status === "finished" || run.status === "failed") {
           this.onState("ended");
           await wait(POLL_MS * 5, this.signal);
-        } else if (this.streamFailures >= STREAM_FAILURES_BEFORE_POLLING) {
+        } else if (document.hidden) {
+          release();
+          await seen(this.signal); // nobody looks; what came meanwhile is asked for then
+        } else if (this.streamFailures >= STREAM_FAILURES_BEFORE_POLLING || !lease()) {
           this.onState("polling");
           await wait(POLL_MS, this.signal);
         } else {
@@ -107,6 +118,12 @@ export class Feed {
     };
     const began = performance.now();
     const headers = { Accept: "text/event-stream" };
+    const renewal = setInterval(() => {
+      if (lease()) return;
+      this.given = true;
+      silence.abort();
+    }, RENEW_MS);
+    this.given = false;
     if (this.cursor) headers["Last-Event-ID"] = this.cursor;
     try {
       const response = await request(`${this.path}/events`, {
@@ -124,11 +141,12 @@ export class Feed {
         this.streamFailures = 0;
       }
     } catch (error) {
-      if (!this.outlined) return; // the history is wanted anew
+      if (!this.outlined || this.given) return; // the history is wanted anew, or another tab streams
       if (!this.signal.aborted) this.streamFailures += this.failures > 0 ? 0 : 1;
       throw error;
     } finally {
       clearTimeout(timer);
+      clearInterval(renewal);
     }
   }
 

@@ -2,6 +2,7 @@
 
 import { addressOf, readAddress } from "./address.js";
 import { hasKey, Problem, setKey } from "./api.js";
+import { CompareView } from "./compare.js";
 import { byId, h } from "./dom.js";
 import { ListView } from "./list.js";
 import { RunView } from "./run.js";
@@ -44,6 +45,7 @@ async function route() {
   const { parts, query } = readAddress();
   const handlers = { setLink, onProblem, query };
   if (parts.length === 2) view = new RunView(parts[0], parts[1], handlers);
+  else if (parts[0] === "compare") view = new CompareView(handlers);
   else view = new ListView(handlers);
   document.title = parts.length === 2 ? `${parts[1]} · DCAO` : "DCAO";
   crumbs(parts.length === 2 ? [[parts[0], addressOf([], { project: parts[0] })], [parts[1], null]] : []);

@@ -1,5 +1,6 @@
 // The view of one run.
 
+import { Actions } from "./actions.js";
 import { keepInAddress } from "./address.js";
 import { getJson, runPath } from "./api.js";
 import { Charts } from "./charts.js";
@@ -39,6 +40,12 @@ export class RunView {
     const run = await getJson(path, { signal: this.abort.signal });
     if (this.abort.signal.aborted) return;
     this.series = new Series(run.spec);
+    this.actions = new Actions(path, {
+      run: () => this.run,
+      charts: () => this.charts.charts,
+      onRun: (newer) => this.#about(newer),
+      signal: this.abort.signal,
+    });
     this.#build(run);
     this.detail = new Detail(path, { signal: this.abort.signal, onRecords: (records) => this.#closer(records) });
     this.feed = new Feed(path, {
@@ -67,7 +74,7 @@ export class RunView {
     this.followButton = h("button", { class: "ghost", type: "button", "aria-pressed": "true", title: "Follow the newest decisions (f)", onclick: () => this.toggleFollow() }, "Follow");
     const button = (label, title, act) => h("button", { class: "ghost icon", type: "button", title, "aria-label": title, onclick: act }, label);
     this.element.replaceChildren(
-      h("div", { class: "page-head" }, h("div", {}, this.title, this.meta)),
+      h("div", { class: "page-head" }, h("div", {}, this.title, this.meta), h("span", { class: "spacer" }), this.actions.element),
       h("div", { class: "now" }, this.gauge.element, this.tiles.element),
       h(
         "div",
@@ -93,6 +100,7 @@ export class RunView {
 
   #about(run) {
     this.run = run;
+    this.actions.about(run);
     const spec = run.spec;
     this.title.replaceChildren(
       h("h1", {}, run.run),

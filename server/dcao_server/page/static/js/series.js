@@ -100,6 +100,7 @@ export class Series {
       lambdaMin: orNull(observation.lambda_min),
       gradNorm: orNull(observation.grad_norm),
       probe: observation.probe ?? {},
+      metrics: observation.metrics ?? {},
       status: observation.status ?? "ok",
       regime: decision.regime,
       reasons: decision.reasons ?? [],
@@ -112,6 +113,12 @@ export class Series {
       backfilled: record.origin === "backfill",
       deviates: record.deviates === true,
     });
+  }
+
+  /** What the user logged, by name: a column each, null where nothing was. */
+  metricColumns() {
+    const names = new Set(this.entries.flatMap((entry) => Object.keys(entry.metrics)));
+    return Object.fromEntries([...names].map((name) => [name, this.entries.map((entry) => entry.metrics[name] ?? null)]));
   }
 
   /** Index of the last entry at or before a step; 0 when there is none. */
