@@ -9,6 +9,7 @@ import logging
 import secrets
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from dcao_client.checkpoint import SessionState
 from dcao_client.errors import DcaoError, RefusedError, UnreachableError
 from dcao_client.journal import JournalEnd
 from dcao_client.lineage import Lineage
+from dcao_client.logged import Logged
 from dcao_client.names import wire_name
 from dcao_client.once import Once
 from dcao_client.outbox import Outbox
@@ -86,6 +88,7 @@ class Session(RunContext):
         self._worker = worker
         self.strict = strict
         self._once = Once()
+        self._logged = Logged(self._once)
         self._bound = bind(spec)
         self._lock = threading.Lock()
         self._lineage = Lineage(self._bound)
@@ -127,9 +130,13 @@ class Session(RunContext):
 
     def _decide(self, observation: Observation) -> Decision:
         with self._lock:
-            observation = self._lineage.stamp(observation.model_copy(update={"worker": self._worker}))
+            logged = self._logged.pending()
+            told = {"worker": self._worker, "metrics": logged or observation.metrics}
+            observation = self._lineage.stamp(observation.model_copy(update=told))
         try:
-            return self._ask(observation) or self._decide_here(observation)
+            decision = self._ask(observation) or self._decide_here(observation)
+            self._logged.told(logged, decision)
+            return decision
         except (UnreachableError, RefusedError):
             raise  # the session is strict
         except Exception as error:
@@ -196,6 +203,19 @@ class Session(RunContext):
         """The file in which decisions wait, if there are any."""
         return self._outbox.journal.path
 
+    # -- what the user logs --------------------------------------------------------------------------------------------
+
+    def log(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> None:
+        """Numbers of the user's own, a validation accuracy say, kept in the history with the next decision.
+
+        The last value of a name counts; what is logged after the last decision is kept when the run ends. Never raises:
+        what does not fit is left out, which the log says once.
+
+        Args:
+            values, named: up to 16 names between two decisions, of letters, digits and `_./-`; finite numbers.
+        """
+        self._logged.add({**(values or {}), **named})
+
     # -- checkpoints and the end ------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
@@ -238,21 +258,30 @@ class Session(RunContext):
         self._lineage = Lineage(self._bound)
         self._outbox = self._open()
 
-    def finish(self, reason: str | None = None, *, timeout: float = 2.0) -> bool:
+    def finish(self, reason: str | None = None, *, timeout: float = 2.0, step: int | None = None) -> bool:
         """Says that the run ended well, and closes. Bounded by `timeout` seconds, never raises.
+
+        Args:
+            reason: why, for people.
+            timeout: seconds.
+            step: optimizer steps taken, at which stands what was logged after the last decision; the step after that
+                decision's if absent.
 
         Returns:
             Whether the controller has every decision and knows of the end; True without a controller.
         """
-        return self._end("finished", reason, timeout)
+        return self._end("finished", reason, timeout, step)
 
-    def fail(self, reason: str | None = None, *, timeout: float = 2.0) -> bool:
+    def fail(self, reason: str | None = None, *, timeout: float = 2.0, step: int | None = None) -> bool:
         """Says that the run failed, and closes; otherwise like `finish`."""
-        return self._end("failed", reason, timeout)
+        return self._end("failed", reason, timeout, step)
 
-    def _end(self, ended: Literal["finished", "failed"], reason: str | None, timeout: float) -> bool:
+    def _end(self, ended: Literal["finished", "failed"], reason: str | None, timeout: float, step: int | None) -> bool:
         try:
             if not self._closed:
+                if self._logged and self._outbox.ours:
+                    after = 0 if self._lineage.last is None else self._lineage.last.step + 1
+                    self.decide(Observation(step=max(step or 0, after), status="unavailable"))
                 words = None if reason is None else str(reason)[:128]
                 self._ended = JournalEnd(ended=ended, attempt=self.attempt, reason=words)
                 self._outbox.end(self._ended)

@@ -19,7 +19,7 @@ from dcao_proto.observation import Directional, GroupDirectional, Observation, P
 from dcao_proto.optimizers import stability_threshold
 from dcao_proto.policy_info import PolicyInfo, PolicyList
 from dcao_proto.problem import ProblemDetails, ProblemError, ProblemKind
-from dcao_proto.run import Attempt, AttemptRequest, PolicyChoice, ProjectList, Run, RunEnd, RunPage, RunSpec
+from dcao_proto.run import Attempt, AttemptRequest, PolicyChoice, ProjectList, Run, RunAbout, RunEnd, RunPage, RunSpec
 
 __all__ = [
     "Attempt",
@@ -48,6 +48,7 @@ __all__ = [
     "ProjectList",
     "Record",
     "Run",
+    "RunAbout",
     "RunEnd",
     "RunList",
     "RunPage",

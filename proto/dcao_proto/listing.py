@@ -23,6 +23,8 @@ class RunSummary(Message):
     policy: ShortText = Field(description="Name of the policy that was declared.")
     trust: Trust | None = None
     labels: Labels = Field(default_factory=dict)
+    title: ShortText | None = Field(default=None, description="What people call the run, if not by its name.")
+    tags: tuple[Name, ...] = ()
     created_at: Real = Field(description="Seconds since the epoch, controller's clock.")
     updated_at: Real = Field(description="Seconds since the epoch of the last observation or change of status.")
     last_step: Count | None = Field(default=None, description="Step of the newest decision, in optimizer steps.")

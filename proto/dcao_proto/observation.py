@@ -1,12 +1,15 @@
 """What a training worker measured at one optimizer step."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from dcao_proto.hyperparameters import Hyperparameters
 from dcao_proto.message import MAX_GROUPS, AttemptNumber, Count, Message, Name, NonNegative, Positive, Real, ShortText
 
+MAX_METRICS = 16
+METRIC_PATTERN = r"^[A-Za-z_][A-Za-z0-9_./-]{0,62}$"
+Metrics = dict[Annotated[str, Field(pattern=METRIC_PATTERN)], Real]
 ObservationStatus = Literal["ok", "breakdown", "diverged", "unavailable"]
 MAX_TOKEN_LENGTH = 65536
 
@@ -95,6 +98,11 @@ class Observation(Message):
     directional: Directional | None = None
     path: Path | None = Field(default=None, description="For laws that set the rate from the way come.")
     groups: tuple[GroupDirectional, ...] | None = Field(default=None, max_length=MAX_GROUPS, fail_fast=True)
+    metrics: Metrics | None = Field(
+        default=None,
+        max_length=MAX_METRICS,
+        description="What the user logged since the last decision, validation metrics say. No law reads it.",
+    )
     worker: Name | None = Field(default=None, description="Who measured, when a run has several workers.")
     weight: Positive | None = Field(
         default=None,

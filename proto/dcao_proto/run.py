@@ -102,6 +102,16 @@ BOUNDS: dict[str | None, Bounds] = {
 }
 
 
+class RunAbout(Message):
+    """What people write about a run. No decision depends on it; whoever may write may change it at any time."""
+
+    title: ShortText | None = Field(
+        default=None, description="What the page calls the run; its name, and so its address, stays."
+    )
+    note: Annotated[str, Field(max_length=2000)] | None = Field(default=None, description="Plain text.")
+    tags: tuple[Name, ...] = Field(default=(), max_length=16, description="To find it by, besides its labels.")
+
+
 class Run(Message):
     """What the controller knows of a run."""
 
@@ -118,6 +128,7 @@ class Run(Message):
     updated_at: Real = Field(description="Seconds since the epoch of the last observation or change of status.")
     decisions: Count = Field(description="Decisions in the history of the current attempt.")
     reason: ShortText | None = Field(default=None, description="Why the run failed, as the client put it.")
+    about: RunAbout | None = Field(default=None, description="What people wrote about it; absent if nothing.")
 
 
 class RunPage(Message):

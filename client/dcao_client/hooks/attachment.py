@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, Self, runtime_checkable
 
 from dcao_client.checkpoint import SessionState, check_keys, check_version, reading
@@ -141,6 +141,12 @@ class Attachment(RunContext):
         self._curves.write(curves(spectrum, self.decision), step)
         return self.decision
 
+    @never_raises
+    def log(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> None:
+        """Numbers of your own, `log(val_accuracy=0.93)` say, kept in the history by rank 0; see `Session.log`."""
+        if self.session is not None:
+            self.session.log(values, **named)
+
     def log_to(self, *targets: Any) -> Self:
         """Every measurement and decision goes there too, at its optimizer step, from rank 0.
 
@@ -254,9 +260,9 @@ class Attachment(RunContext):
         if self.session is None:
             return True
         self.order.ended()
-        return self.session.finish(reason)
+        return self.session.finish(reason, step=self.steps)
 
     def fail(self, reason: str | None = None) -> bool:
         """The run failed: tells the controller, takes the hooks off; otherwise like `finish`."""
         self._controlled.remove()
-        return self.session is None or self.session.fail(reason)
+        return self.session is None or self.session.fail(reason, step=self.steps)

@@ -1,6 +1,7 @@
 """`DCAO_ENABLED=0`: what `attach` gives back then. The code around it stays, and trains as if it were not there."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any, Self
 
 from dcao_client.checkpoint import check_keys, reading
@@ -46,6 +47,9 @@ class Disabled(Attachment):
     def step(self, batch: Any = None) -> Decision | None:
         """Nothing."""
         return None
+
+    def log(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> None:
+        """Nothing."""
 
     def log_to(self, *targets: Any) -> Self:
         """Nothing."""

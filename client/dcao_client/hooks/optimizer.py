@@ -7,7 +7,7 @@ which computes exactly this, with the controller attached.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -65,6 +65,10 @@ class DCAO(Optimizer):
             check_model(args[0])
         kind = cls if cls is not DCAO else (PathDCAO if lr is None else MomentumDCAO)
         return object.__new__(kind)
+
+    def log(self, values: Mapping[str, Any] | None = None, /, **named: Any) -> None:
+        """Numbers of your own, `log(val_accuracy=0.93)` say, kept in the run's history; see `Session.log`."""
+        self.control.log(values, **named)
 
     if TYPE_CHECKING:
 

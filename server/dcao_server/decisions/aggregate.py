@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Sequence
 
 from dcao_proto import Directional, GroupDirectional, Observation
 from dcao_proto.message import MAX_GROUPS
+from dcao_proto.observation import MAX_METRICS
 from dcao_proto.run import Aggregate
 
 TRIM = 0.25
@@ -131,12 +132,23 @@ def pieces(observations: Sequence[Observation], method: Aggregate) -> Generator[
             **values,
             "directional": directional,
             "groups": groups,
+            "metrics": _logged(observations),
             "worker": None,
             "weight": weight,
             "state": None,
             "version": None,
         }
     )
+
+
+def _logged(observations: Sequence[Observation]) -> dict[str, float] | None:
+    """What any worker logged; the first one's value of a name, and 16 names at most."""
+    found: dict[str, float] = {}
+    for observation in observations:
+        for name, value in (observation.metrics or {}).items():
+            if len(found) < MAX_METRICS:
+                found.setdefault(name, value)
+    return found or None
 
 
 def _combined(values: list[tuple[float | None, float | None]], combine: Callable[[Weighted], float]) -> float | None:

@@ -100,7 +100,10 @@ _PARTS: TypeAdapter[Any] = TypeAdapter(
     config=_STRICT,
 )
 _Causes: Any = Annotated[_tuple(_types(Cause, ("code", "numbers")), ...), Field(max_length=MAX_CAUSES)]
-_MORE: TypeAdapter[Any] = TypeAdapter(_tuple(_types(Path, _PATH) | None, Real | None, _Causes | None), config=_STRICT)
+_Metrics = Observation.model_fields["metrics"].rebuild_annotation()
+_MORE: TypeAdapter[Any] = TypeAdapter(
+    _tuple(_types(Path, _PATH) | None, Real | None, _Causes | None, _Metrics), config=_STRICT
+)
 _observation_fields = operator.itemgetter(*_OBSERVATION)
 _decision_fields = operator.itemgetter(*_DECISION)
 
@@ -130,7 +133,7 @@ def encode(
             _decision_fields(decision.__dict__),
             _VALUES(decision.multipliers.__dict__),
             None if decision.groups is None else [(g.name, g.multiplier) for g in decision.groups],
-            *_more(path, decision.ceiling, decision.causes),
+            *_more(path, decision.ceiling, decision.causes, observation.metrics),
         )
     )
     return payload
@@ -150,7 +153,9 @@ def decode(stored: StoredRecord) -> Record:
     _, recorded_at, flags, seen, base, applied, probe, directional, groups, decided, multipliers, factors = unpacked[
         :FEW
     ]
-    more = path, ceiling, causes = (*unpacked[FEW:], None, None, None)[:3]  # a later version's parts come after them
+    more = path, ceiling, causes, metrics = (*unpacked[FEW:], None, None, None, None)[
+        :4
+    ]  # a later version's parts come after them
     _MORE.validate_python(more)
     if not (seen[0] == "ok") == (seen[1] is not None) == (seen[2] is not None):
         raise ValueError("expected a spectrum with status ok and none without, got otherwise")
@@ -166,6 +171,7 @@ def decode(stored: StoredRecord) -> Record:
         groups=None
         if groups is None
         else tuple(GroupDirectional.model_construct(name=n, slope=s, curvature=c) for n, s, c in groups),
+        metrics=metrics,
         path=None if path is None else Path.model_construct(**dict(zip(_PATH, path, strict=True))),
         **dict(zip(_OBSERVATION, seen, strict=True)),
     )
@@ -197,13 +203,25 @@ def decode(stored: StoredRecord) -> Record:
     )
 
 
-def _more(path: Path | None, ceiling: float | None, causes: tuple[Cause, ...] | None) -> tuple[Any, ...]:
-    """What records may lack costs them nothing there: parts of laws that set the rate, and why."""
-    parts = (_path(path), ceiling, None if causes is None else [(cause.code, cause.numbers) for cause in causes])
-    return parts if causes is not None else parts[:2] if (path, ceiling) != (None, None) else ()
+def _more(
+    path: Path | None, ceiling: float | None, causes: tuple[Cause, ...] | None, metrics: dict[str, float] | None
+) -> tuple[Any, ...]:
+    """What records may lack costs nothing at their end: parts of laws that set the rate, why, and what a user logs."""
+    parts = [_path(path), ceiling, None if causes is None else [(c.code, c.numbers) for c in causes], metrics or None]
+    while parts and parts[-1] is None:
+        parts.pop()
+    return tuple(parts)
 
 
 OUTLINED = 3
+
+
+def logged(payload: bytes) -> bool:
+    """Whether the user logged something with a payload."""
+    try:
+        return bool(msgpack.unpackb(payload, use_list=False)[FEW + 3])
+    except UNREADABLE:
+        return False
 
 
 def outlined(payload: bytes) -> tuple[float | None, ...]:

@@ -1,5 +1,6 @@
 """A record as one flat row, for spreadsheets and data frames: every field in a column of its own, in a fixed order."""
 
+import json
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -105,5 +106,6 @@ COLUMNS: tuple[Column, ...] = (
     _path("distance"),
     _path("gradients"),
     _path("steps", "int"),
-    _path("shape"),
+    _path("shape"),  # Names differ from run to run, and a row has the same columns in all of them.
+    Column("metrics", "text", lambda r: json.dumps(r.observation.metrics) if r.observation.metrics else None),
 )

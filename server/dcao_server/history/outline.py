@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from dcao_proto import Outline
 from dcao_server.ending import end
-from dcao_server.history.codec import OUTLINED, decoded, outlined
+from dcao_server.history.codec import OUTLINED, decoded, logged, outlined
 from dcao_server.history.thinning import Thinner
 from dcao_server.metrics import Metrics
 from dcao_server.responses import page_json
@@ -43,6 +43,8 @@ class _Reading:
 
     def __init__(self, part: Part) -> None:
         self.thinner: Thinner[StoredRecord] = Thinner(part.points, OUTLINED)
+        # What people logged is rare, and they look for it: kept besides, as long as there is not too much of it.
+        self.logged: Thinner[StoredRecord] = Thinner(max(part.points // 4, OUTLINED), 1)
         self.position = Position(0, part.first - 1) if part.first else START
         self.complete = False
         self.in_attempt = (0, 0)
@@ -114,6 +116,8 @@ class Outlines:
                     attempt, read = reading.in_attempt
                     reading.in_attempt = (one.attempt, read + 1 if one.attempt == attempt else 1)
                     reading.thinner.add(one, outlined(one.payload))
+                    if logged(one.payload):
+                        reading.logged.add(one, (None,))
                     await turn.breathe()
                 else:
                     if len(stored) < READ_AT_ONCE:
@@ -134,7 +138,8 @@ def _whole(reading: _Reading, run: StoredRun) -> bool:
 async def _written(reading: _Reading) -> bytes:
     turn = Turn()
     parts = []
-    for one in reading.thinner.items():
+    kept = dict.fromkeys([*reading.thinner.items(), *reading.logged.items()])
+    for one in sorted(kept, key=lambda one: one.position):
         parts += [record.wire_json() for record in decoded([one])]
         await turn.breathe()
     return _json(parts, reading)

@@ -12,15 +12,15 @@ from typing import NamedTuple
 
 from starlette.concurrency import run_in_threadpool
 
-from dcao_proto import Record, RunList, RunSpec, RunSummary
+from dcao_proto import Record, RunAbout, RunList, RunSpec, RunSummary
 from dcao_proto.listing import RunGroup, RunOrder
 from dcao_proto.run import RunStatus
 from dcao_server.ending import end
 from dcao_server.history.codec import decoded
 from dcao_server.metrics import Metrics
-from dcao_server.runs.readable import readable_spec
+from dcao_server.runs.readable import readable_about, readable_spec
 from dcao_server.security.keys import ApiKey, Scope
-from dcao_server.store.contract import HistoryStore, LiveRun, RunKey, StoredRun
+from dcao_server.store.contract import HistoryStore, RunKey, Seen, StoredRun
 from dcao_server.turns import Turn
 
 MOST_RUNS = 100_000
@@ -139,22 +139,26 @@ class Catalogue:
             self._rows = {key: row for key, row in self._rows.items() if key in seen}
         self._read_at, self._looked = began, time.monotonic()
 
-    def _keep(self, key: RunKey, found: LiveRun) -> Row:
+    def _keep(self, key: RunKey, found: Seen) -> Row:
         run, newest = found
+        records = decoded(newest)
+        measured = [record for record in records if record.observation.rho is not None]
         known = self._rows.get(key)
         same = known is not None and known.run.digest == run.digest
         spec = known.spec if known is not None and same else readable_spec(run.spec)
-        text = known.text if known is not None and same else _text(key, spec)
-        records = decoded([] if newest is None else [newest])
-        row = Row(run._replace(spec="", state="", counts={}), spec, records[0] if records else None, text)
+        text = _text(key, spec, readable_about(run.about))
+        row = Row(run._replace(spec="", state="", counts={}), spec, next(iter([*measured, *records]), None), text)
         if known is not None or len(self._rows) < MOST_RUNS:
             self._rows[key] = row
         return row
 
 
-def _text(key: RunKey, spec: RunSpec) -> str:
+def _text(key: RunKey, spec: RunSpec, about: RunAbout | None) -> str:
     labels = (f"{name}={value} {name} {value}" for name, value in spec.labels.items())
-    return " ".join([key.project, key.run, spec.optimizer, spec.policy.name, spec.trust or "", *labels]).lower()
+    written = [] if about is None else [about.title or "", about.note or "", *about.tags]
+    return " ".join(
+        [*written, key.project, key.run, spec.optimizer, spec.policy.name, spec.trust or "", *labels]
+    ).lower()
 
 
 def _chosen(
@@ -226,6 +230,7 @@ def _value(row: Row, status: RunStatus, order: RunOrder) -> tuple[object, ...] |
 
 def _summary(row: Row, status: RunStatus) -> RunSummary:
     run, spec, record = row.run, row.spec, row.record
+    about = readable_about(run.about) or RunAbout()
     return RunSummary(
         project=run.key.project,
         run=run.key.run,
@@ -235,6 +240,8 @@ def _summary(row: Row, status: RunStatus) -> RunSummary:
         policy=spec.policy.name,
         trust=spec.trust,
         labels=spec.labels,
+        title=about.title,
+        tags=about.tags,
         created_at=run.created_at,
         updated_at=run.updated_at,
         last_step=run.last_step,

@@ -11,6 +11,7 @@ from dcao_proto import (
     ProblemKind,
     ProjectList,
     Run,
+    RunAbout,
     RunEnd,
     RunList,
     RunPage,
@@ -122,6 +123,12 @@ async def list_runs(
     labels = _labels(label or [])
     page = await context.runs.page(project, status=status, labels=labels, cursor=cursor, limit=limit)
     return Response(page, media_type=JSON)
+
+
+@router.put(paths.ABOUT, response_model=Run, responses=problems(NO_RUN, *BODY), summary="Title, note and tags of a run")
+async def annotate_run(context: Ctx, key: Key, about: RunAbout) -> Response:
+    """Instead of what was written before; an empty object takes it away. No decision depends on it."""
+    return answer(await context.runs.annotate(key, about))
 
 
 @router.post(paths.FINISH, response_model=Run, responses=problems(NO_RUN, ProblemKind.RUN_ENDED, *BODY))

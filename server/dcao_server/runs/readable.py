@@ -12,12 +12,21 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
-from dcao_proto import Hyperparameters, RunSpec
+from dcao_proto import Hyperparameters, RunAbout, RunSpec
 from dcao_proto.policy.token import InvalidTokenError, decode_spec
 
 _log = structlog.get_logger(__name__)
 _LEAST: dict[str, Any] = {"optimizer": "other", "base": {"lr": 0.0}}
 ROUNDS = 4
+
+
+@lru_cache(maxsize=4096)
+def readable_about(text: str) -> RunAbout | None:
+    """What people wrote about a run; None for nothing, or what this controller cannot read."""
+    try:
+        return RunAbout.model_validate_json(text) if text else None
+    except ValidationError:
+        return None
 
 
 @lru_cache(maxsize=4096)

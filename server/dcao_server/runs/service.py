@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from dcao_proto import Attempt, AttemptRequest, ProblemError, ProblemKind, ProjectList, Run, RunSpec
+from dcao_proto import Attempt, AttemptRequest, ProblemError, ProblemKind, ProjectList, Run, RunAbout, RunSpec
 from dcao_proto.message import MAX_ATTEMPT
 from dcao_proto.policy import InvalidTokenError
 from dcao_proto.run import RunStatus
@@ -184,6 +184,19 @@ class RunService:
                 ProblemKind.RUN_ENDED,
                 f"expected a run that goes on, got one that has {run.status}; a new attempt opens it again",
             )
+        return self.describe(run)
+
+    async def annotate(self, key: RunKey, about: RunAbout) -> Run:
+        """Takes what people wrote about a run, instead of what they wrote before.
+
+        Raises:
+            ProblemError: run-not-found.
+        """
+        text = "" if about == RunAbout() else about.wire_json().decode()
+        with self._metrics.store_call("annotate"):
+            run = await self._store.annotate(key, text, self._clock())
+        if run is None:
+            raise not_found(key)
         return self.describe(run)
 
     async def delete(self, key: RunKey) -> None:

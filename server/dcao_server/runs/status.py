@@ -2,7 +2,7 @@
 
 from dcao_proto import Run
 from dcao_proto.run import RunStatus
-from dcao_server.runs.readable import readable_spec
+from dcao_server.runs.readable import readable_about, readable_spec
 from dcao_server.store.contract import StoredRun
 
 
@@ -33,4 +33,5 @@ def describe(run: StoredRun, status: RunStatus) -> Run:
         updated_at=run.updated_at,
         decisions=run.decisions,
         reason=run.reason,
+        about=readable_about(run.about),
     )

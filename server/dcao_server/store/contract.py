@@ -86,12 +86,18 @@ class StoredRun(NamedTuple):
     reason: str | None
     attempts: tuple[AttemptStart, ...]
     """In order; filled in by `get` only: a run may have thousands."""
+    about: str = ""
+    """What people wrote about it (opaque); "" for nothing."""
     counts: Mapping[str, int] = MappingProxyType({})
     """How often each outcome and reason was tallied; filled in by `live` only."""
 
 
 LiveRun = tuple[StoredRun, StoredRecord | None]
 """A run with its counts, and its newest record."""
+
+
+Seen = tuple[StoredRun, tuple[StoredRecord, ...]]
+"""A run with its counts, and its newest records, the newest first."""
 
 
 class Head(NamedTuple):
@@ -264,6 +270,9 @@ class HistoryStore(Protocol):
     async def end(self, key: RunKey, status: StoredStatus, reason: str | None, now: float) -> StoredRun | None:
         """Ends a run; the first end stands and is returned. None if there is no such run."""
 
+    async def annotate(self, key: RunKey, about: str, now: float) -> StoredRun | None:
+        """Takes what people wrote about a run, whole; its times stay. None if there is no such run."""
+
     async def delete(self, key: RunKey, now: float) -> bool:
         """Deletes a run with its histories; False if there is none."""
 
@@ -295,8 +304,9 @@ class HistoryStore(Protocol):
         """Runs that something happened to since a time, deleted ones among them, a few hundred at a time; with None
         every run that there is. Of each project the newest change first; a run may be named twice."""
 
-    async def look(self, keys: Sequence[RunKey]) -> dict[RunKey, LiveRun]:
-        """Those of some runs that exist, ended or not, with their newest record; meant for a handful at a time."""
+    async def look(self, keys: Sequence[RunKey]) -> dict[RunKey, Seen]:
+        """Those of some runs that exist, ended or not, with their newest two records, the newest first; meant for a
+        handful at a time. Two, since the last of a run that has ended may hold no more than what its user logged."""
 
     def tally(self, key: RunKey, names: Iterable[str]) -> None:
         """Counts an outcome and reasons of a run. Does not wait; the store hears of it within seconds."""

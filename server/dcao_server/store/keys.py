@@ -18,7 +18,7 @@ touch them together. Index keys are in other slots, so no script touches them; t
 Fields of `meta` are one to six letters because every decision sends their names: `spec` encoded specification, `dg` its
 digest, `a` attempt, `v` version, `last` newest step of the attempt, `st` state token, `hb` last write, `born` creation,
 `status`, `reason`, `atts` starts of the attempts as `attempt:version:step,…`, `as` and `av` the state and version that
-the current attempt started from, `gone` on a tombstone.
+the current attempt started from, `about` what people wrote about it, `gone` on a tombstone.
 """
 
 from dcao_server.store.contract import RunKey

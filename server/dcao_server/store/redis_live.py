@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any
 
 from dcao_server.store import keys
-from dcao_server.store.contract import ENDED, LiveRun, RunKey, StoredRecord, StoredRun, StoreUnavailableError
+from dcao_server.store.contract import ENDED, LiveRun, RunKey, Seen, StoredRecord, StoredRun, StoreUnavailableError
 from dcao_server.store.redis_bulk import Bulk, Command, few
 from dcao_server.store.redis_errors import guarded
 from dcao_server.store.redis_reading import named
@@ -35,10 +35,10 @@ class RedisLive:
         """Runs that observed something since a time and have not ended, newest first, with their newest record."""
         restarted: dict[RunKey, int] = {}
         for some in few(islice(_newest_first(await self._active(since, limit)), limit), RUNS_AT_ONCE):
-            for found in await self._read(some):
-                if found[0].attempt != 1:
-                    restarted[found[0].key] = found[0].attempt
-                yield found
+            for run, newest in await self._read(some, 1):
+                if run.attempt != 1:
+                    restarted[run.key] = run.attempt
+                yield run, newest[0] if newest else None
         self._attempts = restarted
 
     async def count_live(self, since: float) -> int:
@@ -71,11 +71,11 @@ class RedisLive:
         (names,) = await self._bulk.send([("ZREVRANGEBYSCORE", index, "+inf", low, "LIMIT", offset, NAMES_AT_ONCE)])
         return list(names)
 
-    async def look(self, wanted: Sequence[RunKey]) -> dict[RunKey, LiveRun]:
-        """Some runs, ended or not, with their newest record."""
-        found: dict[RunKey, LiveRun] = {}
+    async def look(self, wanted: Sequence[RunKey]) -> dict[RunKey, Seen]:
+        """Some runs, ended or not, with their newest two records."""
+        found: dict[RunKey, Seen] = {}
         for some in few(wanted, RUNS_AT_ONCE):
-            found.update((run.key, (run, newest)) for run, newest in await self._read(some, ended=True))
+            found.update((run.key, (run, newest)) for run, newest in await self._read(some, 2, ended=True))
         return found
 
     @guarded
@@ -93,30 +93,30 @@ class RedisLive:
         return named(names)
 
     @guarded
-    async def _read(self, wanted: list[RunKey], *, ended: bool = False) -> list[LiveRun]:
+    async def _read(self, wanted: list[RunKey], records: int, *, ended: bool = False) -> list[Seen]:
         """One round trip; a second one for the runs whose attempt is another than we thought."""
         attempts = [self._attempts.get(key, 1) for key in wanted]
-        found = await self._ask(wanted, attempts)
+        found = await self._ask(wanted, attempts, records)
         runs = {}
         for key, attempt, (run, newest) in zip(wanted, attempts, found, strict=True):
             if run is None or (run.status in ENDED and not ended):
                 continue
             if run.attempt != attempt:
-                ((run, newest),) = await self._ask([key], [run.attempt])
+                ((run, newest),) = await self._ask([key], [run.attempt], records)
             if run is not None:
                 runs[key] = run, newest
         return list(runs.values())
 
     async def _ask(
-        self, wanted: list[RunKey], attempts: list[int]
-    ) -> list[tuple[StoredRun | None, StoredRecord | None]]:
+        self, wanted: list[RunKey], attempts: list[int], records: int
+    ) -> list[tuple[StoredRun | None, tuple[StoredRecord, ...]]]:
         commands: list[Command] = []
         for key, attempt in zip(wanted, attempts, strict=True):
             history = keys.history(key, attempt)
             commands += [
                 ("HMGET", keys.meta(key), *FIELDS),
                 ("XLEN", history),
-                ("XREVRANGE", history, "+", "-", "COUNT", 1),
+                ("XREVRANGE", history, "+", "-", "COUNT", records),
                 ("HGETALL", keys.counts(key)),
             ]
         replies = iter(await self._bulk.send_each(commands))
@@ -125,8 +125,8 @@ class RedisLive:
 
 def _parsed(
     key: RunKey, attempt: int, meta: Any, decisions: int, entries: Any, counts: Any
-) -> tuple[StoredRun | None, StoredRecord | None]:
-    """The run and its newest record; one that is not sound is passed over, and named in the log."""
+) -> tuple[StoredRun | None, tuple[StoredRecord, ...]]:
+    """The run and its newest records; one that is not sound is passed over, and named in the log."""
     try:
         fault = refused(key, meta) or refused(key, decisions) or refused(key, entries)
         if fault is not None:
@@ -134,12 +134,12 @@ def _parsed(
         run = parse_run(key, meta, decisions)
     except StoreUnavailableError as error:
         say(error.trouble.said)
-        return None, None
+        return None, ()
     if run is None:
-        return None, None
+        return None, ()
     known = {} if refused(key, counts) else _mapping(counts)
     occurred = {name.decode(errors="replace"): int(count) for name, count in known.items() if count.isdigit()}
-    return run._replace(counts=occurred), next(iter(parse_entries(attempt, entries)), None)
+    return run._replace(counts=occurred), tuple(parse_entries(attempt, entries)) if entries else ()
 
 
 def _mapping(reply: Any) -> dict[bytes, bytes]:

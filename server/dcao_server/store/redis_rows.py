@@ -30,7 +30,7 @@ def parse_attempts(text: bytes) -> tuple[AttemptStart, ...]:
     return tuple(starts)
 
 
-FIELDS = ("spec", "dg", "status", "a", "v", "st", "last", "born", "hb", "reason")
+FIELDS = ("spec", "dg", "status", "a", "v", "st", "last", "born", "hb", "reason", "about")
 """Of a meta hash, what every reader of a run needs; the starts of its attempts may be long."""
 
 
@@ -40,7 +40,9 @@ def parse_run(key: RunKey, values: Sequence[bytes | None], decisions: int) -> St
     Raises:
         StoreUnavailableError: of the kind `foreign`; no script wrote this.
     """
-    spec, digest, status, attempt, version, state, last, born, heard, reason, *starts = cast(Sequence[bytes], values)
+    spec, digest, status, attempt, version, state, last, born, heard, reason, about, *starts = cast(
+        Sequence[bytes], values
+    )
     if digest is None:  # as the scripts see it
         return None
     with reading(key):
@@ -57,6 +59,7 @@ def parse_run(key: RunKey, values: Sequence[bytes | None], decisions: int) -> St
             updated_at=float(heard),
             decisions=decisions,
             reason=None if reason is None else reason.decode(),
+            about="" if about is None else about.decode(),
             attempts=parse_attempts(starts[0]) if starts else (),
         )
     return sound(run)

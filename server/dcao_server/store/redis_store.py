@@ -24,6 +24,7 @@ from dcao_server.store.contract import (
     Restart,
     RestartResult,
     RunKey,
+    Seen,
     StoredRecord,
     StoredRun,
     StoredStatus,
@@ -74,7 +75,7 @@ class RedisStore:
         cold = client.execute_command
         self._backfill, self._create = Script(cold, "backfill"), Script(cold, "create")
         self._delete, self._end, self._restart = Script(cold, "delete"), Script(cold, "end"), Script(cold, "restart")
-        self._ping = Script(cold, "ping")
+        self._annotate, self._ping = Script(cold, "annotate"), Script(cold, "ping")
         self._reader = RedisReader(client)
         self._bulk = Bulk(client, calm, lane)
         self._live = RedisLive(self._bulk)
@@ -157,6 +158,14 @@ class RedisStore:
             return None
         self._tally.ended(key)
         await self._client.zrem(keys.active_index(key.project), key.run)
+        await self._index.touch(key, now)
+        return await self._reader.get(key)
+
+    @guarded
+    async def annotate(self, key: RunKey, about: str, now: float) -> StoredRun | None:
+        """One script, one read."""
+        if not await self._annotate(keys.meta(key), about, keys=1):
+            return None
         await self._index.touch(key, now)
         return await self._reader.get(key)
 
@@ -304,7 +313,7 @@ class RedisStore:
             yield some
 
     @guarded
-    async def look(self, keys: Sequence[RunKey]) -> dict[RunKey, LiveRun]:
+    async def look(self, keys: Sequence[RunKey]) -> dict[RunKey, Seen]:
         """A few at a time."""
         return await self._live.look(keys)
 

@@ -16,6 +16,7 @@ from dcao_server.store.contract import (
     Restart,
     RestartResult,
     RunKey,
+    Seen,
     StoredRecord,
     StoredRun,
     StoredStatus,
@@ -27,12 +28,12 @@ from dcao_server.store.sqlite_history import SLICE
 
 _COLUMNS = (
     "id, project, run, spec, digest, status, attempt, version, state, last_step, created_at, updated_at, decisions,"
-    " reason"
+    " reason, (SELECT text FROM annotations WHERE run_id = runs.id)"
 )
 
 
 def _run(database: sqlite3.Connection, row: Any, *, with_attempts: bool = False) -> StoredRun:
-    run_id, project, run, *fields, reason = row
+    run_id, project, run, *fields, reason, about = row
     spec, digest, status, attempt, version, state, last_step, created_at, updated_at, decisions = fields
     sql = "SELECT attempt, version, step FROM attempts WHERE run_id = ? ORDER BY attempt"
     starts = database.execute(sql, (run_id,)).fetchall() if with_attempts else []
@@ -49,6 +50,7 @@ def _run(database: sqlite3.Connection, row: Any, *, with_attempts: bool = False)
         updated_at=updated_at,
         decisions=decisions,
         reason=reason,
+        about=about or "",
         attempts=tuple(AttemptStart(*start) for start in starts),
     )
     return sound(found)
@@ -171,6 +173,14 @@ def end(
     return get(database, key)
 
 
+def annotate(database: sqlite3.Connection, key: RunKey, about: str, now: float) -> StoredRun | None:
+    """Takes what people wrote about a run, whole."""
+    database.execute(
+        "INSERT OR REPLACE INTO annotations SELECT id, ?, ? FROM runs WHERE project = ? AND run = ?", (about, now, *key)
+    )
+    return get(database, key)
+
+
 HIDDEN = ":"
 """Project of deleted runs whose rows are not yet removed; no name has a colon."""
 
@@ -258,16 +268,19 @@ def live_ids(database: sqlite3.Connection, since: float, limit: int) -> list[int
 
 def live(database: sqlite3.Connection, ids: Sequence[int]) -> list[LiveRun]:
     """Those of some runs that are still active, with their counts and newest record."""
-    return _with_newest(database, "id = ? AND status = 'active'", [(run_id,) for run_id in ids])
+    found = _with_newest(database, "id = ? AND status = 'active'", [(run_id,) for run_id in ids], 1)
+    return [(run, newest[0] if newest else None) for run, newest in found]
 
 
-def look(database: sqlite3.Connection, keys: Sequence[RunKey]) -> list[LiveRun]:
-    """Those of some runs that exist, with their counts and newest record."""
-    return _with_newest(database, "project = ? AND run = ?", keys)
+def look(database: sqlite3.Connection, keys: Sequence[RunKey]) -> list[Seen]:
+    """Those of some runs that exist, with their counts and newest two records."""
+    return _with_newest(database, "project = ? AND run = ?", keys, 2)
 
 
-def _with_newest(database: sqlite3.Connection, where: str, wanted: Iterable[tuple[Any, ...]]) -> list[LiveRun]:
-    found: list[LiveRun] = []
+def _with_newest(
+    database: sqlite3.Connection, where: str, wanted: Iterable[tuple[Any, ...]], records: int
+) -> list[Seen]:
+    found: list[Seen] = []
     for values in wanted:
         row = database.execute(f"SELECT {_COLUMNS} FROM runs WHERE {where}", values).fetchone()  # noqa: S608
         runs = [] if row is None else _runs(database, [row])
@@ -275,11 +288,11 @@ def _with_newest(database: sqlite3.Connection, where: str, wanted: Iterable[tupl
             continue
         run_id, (run,) = row[0], runs
         newest = database.execute(
-            "SELECT attempt, step, payload FROM records WHERE run_id = ? AND attempt = ? ORDER BY step DESC LIMIT 1",
-            (run_id, run.attempt),
-        ).fetchone()
+            "SELECT attempt, step, payload FROM records WHERE run_id = ? AND attempt = ? ORDER BY step DESC LIMIT ?",
+            (run_id, run.attempt, records),
+        ).fetchall()
         counts = dict(database.execute("SELECT name, count FROM counts WHERE run_id = ?", (run_id,)).fetchall())
-        found.append((run._replace(counts=counts), None if newest is None else StoredRecord(*newest)))
+        found.append((run._replace(counts=counts), tuple(StoredRecord(*record) for record in newest)))
     return found
 
 
@@ -296,9 +309,13 @@ def changed(
     return database.execute(sql, (updated_at, row, lowest, HIDDEN, limit)).fetchall()
 
 
-def gone(database: sqlite3.Connection, since: float) -> list[RunKey]:
-    """Runs that were deleted since a time."""
-    return [RunKey(*row) for row in database.execute("SELECT project, run FROM tombstones WHERE gone >= ?", (since,))]
+def gone_or_annotated(database: sqlite3.Connection, since: float) -> list[RunKey]:
+    """Runs that were deleted, or written about, since a time: neither is in their own time."""
+    sql = (
+        "SELECT project, run FROM tombstones WHERE gone >= ? UNION ALL"
+        " SELECT project, run FROM annotations JOIN runs ON runs.id = run_id WHERE at >= ? AND project != ?"
+    )
+    return [RunKey(*row) for row in database.execute(sql, (since, since, HIDDEN))]
 
 
 def count_live(database: sqlite3.Connection, since: float) -> int:

@@ -11,6 +11,16 @@ VERSION = 1
 """Of the schema."""
 
 
+ADDED = """
+CREATE TABLE IF NOT EXISTS annotations (
+    run_id INTEGER PRIMARY KEY REFERENCES runs (id) ON DELETE CASCADE,
+    text TEXT NOT NULL,
+    at REAL NOT NULL
+) STRICT;
+"""
+"""What an older controller need not know of: the schema's version stays, so that one can go back."""
+
+
 class NewerSchemaError(Exception):
     """A newer controller has written the file."""
 
@@ -95,8 +105,8 @@ def open_database(path: Path) -> sqlite3.Connection:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
         database.execute("PRAGMA foreign_keys = ON")
+        database.executescript(ADDED if found == VERSION else SCHEMA + ADDED)
         if found < VERSION:
-            database.executescript(SCHEMA)
             database.execute(f"PRAGMA user_version = {VERSION}")
     except BaseException:
         database.close()

@@ -26,6 +26,7 @@ from dcao_server.store.contract import (
     Restart,
     RestartResult,
     RunKey,
+    Seen,
     StoredRecord,
     StoredRun,
     StoredStatus,
@@ -185,6 +186,10 @@ class SqliteStore:
         """One transaction."""
         return await self._patient_write(sqlite_runs.end, key, status, reason, now)
 
+    async def annotate(self, key: RunKey, about: str, now: float) -> StoredRun | None:
+        """One transaction."""
+        return await self._patient_write(sqlite_runs.annotate, key, about, now)
+
     async def delete(self, key: RunKey, now: float) -> bool:
         """One transaction hides the run and its histories; they are removed in slices."""
         hidden = await self._patient_write(sqlite_runs.hide, key, now)
@@ -255,12 +260,12 @@ class SqliteStore:
                 break
             after = some[-1][:2]
             yield [RunKey(project, run) for _, _, project, run in some]
-        if since is not None and (gone := await self._call(sqlite_runs.gone, since)):
-            yield gone
+        if since is not None and (others := await self._call(sqlite_runs.gone_or_annotated, since)):
+            yield others
 
-    async def look(self, keys: Sequence[RunKey]) -> dict[RunKey, LiveRun]:
+    async def look(self, keys: Sequence[RunKey]) -> dict[RunKey, Seen]:
         """A few at each visit to the thread."""
-        found: dict[RunKey, LiveRun] = {}
+        found: dict[RunKey, Seen] = {}
         for begin in range(0, len(keys), RUNS_AT_ONCE):
             some = await self._call(sqlite_runs.look, keys[begin : begin + RUNS_AT_ONCE])
             found.update((run.key, (run, newest)) for run, newest in some)

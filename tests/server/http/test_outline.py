@@ -137,3 +137,18 @@ def test_the_numbers_that_choose_are_those_of_the_record() -> None:
     payload = encode(observation, decision, 1000.0)
     record = decode(StoredRecord(1, 0, payload))
     assert outlined(payload) == (record.decision.edge_ratio, 7.5, 2.25)
+
+
+async def test_what_a_user_logged_is_in_the_outline_however_long_the_history(client: AsyncClient, app: FastAPI) -> None:
+    await put(client)
+    await fill(app, 3000, spike=1500)
+    run = await app.state.context.store.get(KEY)
+    decision = bound(readable_spec(run.spec)).decide(Observation(step=0, rho=1.0, gamma=0.5), PolicyState(), 0)
+    seen = Observation(step=0, rho=1.0, gamma=0.5, loss=1.0, metrics={"val/accuracy": 0.5})
+    entries = tuple((step, encode(seen, decision, 1000.0)) for step in (3000, 3001, 3002))
+    last = tuple((step, encode(seen.model_copy(update={"metrics": None}), decision, 1000.0)) for step in (3003, 3004))
+    await app.state.context.store.backfill(KEY, Backfill(1, run.digest, entries + last, 3005, run.state, 2000.0))
+    found = await outline(client, "points=64")
+    assert {3000, 3001, 3002} <= {r["step"] for r in found["records"] if "metrics" in r["observation"]}
+    assert steps(found) == sorted(steps(found))
+    assert len(found["records"]) <= 80

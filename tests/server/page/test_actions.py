@@ -38,6 +38,15 @@ def test_a_run_is_saved_finished_and_deleted(browser: Browser, served: Controlle
         assert picture.startswith(b"\x89PNG")
         assert len(picture) > 10_000
 
+        press(page, "Edit")
+        page.get_by_label("Title").fill("The good one")
+        page.get_by_label("Note").fill("<b>not bold</b>")
+        page.get_by_label("Tags").fill("baseline v2")
+        page.get_by_role("button", name="Save").click()
+        visit.wait_for_text("h1", "The good one")
+        visit.wait_for_text(".note", "<b>not bold</b>")
+        assert "#baseline" in visit.text(".run-title")
+
         press(page, "Finish")
         page.locator("#sure-dialog").get_by_role("button", name="Cancel").click()
         assert httpx.get(served.url + worker.path).json()["status"] == "active"

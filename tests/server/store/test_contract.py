@@ -484,13 +484,11 @@ async def test_runs_that_are_looked_at_come_with_their_newest_record_ended_or_no
     await store.begin_attempt(keys[3], restart())
     found = await store.look([*keys, RunKey("vision", "none"), RunKey("other", "active")])
     assert list(found) == keys
-    newest = {key.run: record for key, (_, record) in found.items()}
-    assert newest["young"] is None
-    assert newest["restarted"] is None
+    newest = {key.run: records for key, (_, records) in found.items()}
+    assert newest["young"] == ()
+    assert newest["restarted"] == ()
     for name in ("active", "ended"):
-        record = newest[name]
-        assert record is not None
-        assert (record.attempt, record.step, record.payload) == (1, 7, b"p7")
+        assert [tuple(record) for record in newest[name]] == [(1, 7, b"p7"), (1, 1, b"p1")]
     assert found[keys[2]][0].status == "failed"
 
 
@@ -498,3 +496,28 @@ async def test_more_runs_than_are_named_at_once_are_all_named(store: HistoryStor
     for index in range(450):
         await store.create(RunKey("vision", f"run{index}"), creation(now=1000.0 + index // 3))
     assert len(await changed(store, None)) == 450
+
+
+async def test_what_people_write_about_a_run_is_kept_whole_and_is_no_observation(store: HistoryStore) -> None:
+    await store.create(KEY, creation())
+    await store.append(KEY, item(1, 0))
+    before = await store.get(KEY)
+    written = await store.annotate(KEY, "a note, ☃", 3000.0)
+    assert before is not None
+    assert written == before._replace(about="a note, ☃")
+    assert await store.get(KEY) == written
+    assert (await store.look([KEY]))[KEY][0].about == "a note, ☃"
+    assert (await store.page(KEY.project, None, 10))[0].about == "a note, ☃"
+    assert KEY.run in await changed(store, 2900.0)
+    assert (await store.append(KEY, item(2, 1))).outcome is Outcome.APPENDED
+    await store.annotate(KEY, "", 3001.0)
+    gone = await store.get(KEY)
+    assert gone is not None
+    assert gone.about == ""
+    assert await store.annotate(RunKey("vision", "none"), "x", 1.0) is None
+    await store.annotate(KEY, "of the old one", 3002.0)
+    await store.delete(KEY, 3003.0)
+    await store.create(KEY, creation())
+    again = await store.get(KEY)
+    assert again is not None
+    assert again.about == ""

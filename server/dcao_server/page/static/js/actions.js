@@ -63,6 +63,7 @@ export class Actions {
       { class: "chips actions", role: "group", "aria-label": "This run" },
       this.said,
       button("Compare", "Choose a law to replay it under, or other runs in the list", () => (location.hash = addressOf(["compare"], { run: `${this.run().project}/${this.run().run}` }))),
+      button("Edit", "Title, note and tags", () => this.#edit()),
       button("CSV", "The whole history, a line for each decision", () => this.#csv()),
       button("PNG", "The charts as a picture", () => this.#png()),
       this.finish,
@@ -95,6 +96,24 @@ export class Actions {
   async #png() {
     const { project, run } = this.run();
     save(await picture(`${project}/${run}`, this.charts()), `${project}.${run}.png`);
+  }
+
+  async #edit() {
+    const about = this.run().about ?? {};
+    const [title, note, tags] = ["about-name", "about-note", "about-tags"].map(byId);
+    title.value = about.title ?? "";
+    note.value = about.note ?? "";
+    tags.value = (about.tags ?? []).join(" ");
+    const dialog = byId("about-dialog");
+    dialog.returnValue = "";
+    dialog.showModal();
+    await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
+    if (dialog.returnValue !== "save") return;
+    const body = { tags: [...new Set(tags.value.split(/[\s,]+/).filter(Boolean))] };
+    if (title.value.trim()) body.title = title.value.trim();
+    if (note.value.trim()) body.note = note.value.trim();
+    const response = await request(`${this.path}/about`, { method: "PUT", body, signal: this.signal });
+    this.onRun(await response.json());
   }
 
   async #finish() {

@@ -1,6 +1,7 @@
 // The charts of a run: which there are, and how they move together.
 
 import { h } from "./dom.js";
+import { METRIC } from "./series.js";
 import { Chart } from "./chart.js";
 import { attemptMarks, beyondSeries, edgeBand, lineAt, regimeStrip } from "./plugins.js";
 import { onThemeChange } from "./theme.js";
@@ -136,14 +137,7 @@ export class Charts {
 
   redraw() {
     this.quiet = true;
-    for (const chart of this.charts) {
-      chart.draw(this.#data(chart), {
-        sync: SYNC,
-        onZoom: (u) => this.#zoomed(u),
-        onCursor: (u) => this.#cursor(u),
-        plugins: [...(chart.options.decorate?.(this.series) ?? []), attemptMarks(this.series)],
-      });
-    }
+    for (const chart of this.charts) this.#drawOne(chart);
     this.quiet = false;
     this.#apply();
   }
@@ -155,9 +149,31 @@ export class Charts {
     requestAnimationFrame(() => {
       this.pending = false;
       this.quiet = true;
+      this.#addMetrics();
       for (const chart of this.charts) chart.u?.setData(this.#data(chart), false);
       this.quiet = false;
       this.#apply();
+    });
+  }
+
+  /** A chart for each name that the user logged, when it first occurs. */
+  #addMetrics() {
+    for (const column of this.series.metrics) {
+      if (this.charts.some((chart) => chart.options.series[0].column === column)) continue;
+      const name = column.slice(METRIC.length);
+      const chart = new Chart({ title: name, gaps: true, series: [{ column, name: "logged", colour: "purple" }] });
+      this.charts.push(chart);
+      this.element.append(chart.element);
+      this.#drawOne(chart);
+    }
+  }
+
+  #drawOne(chart) {
+    chart.draw(this.#data(chart), {
+      sync: SYNC,
+      onZoom: (u) => this.#zoomed(u),
+      onCursor: (u) => this.#cursor(u),
+      plugins: [...(chart.options.decorate?.(this.series) ?? []), attemptMarks(this.series)],
     });
   }
 

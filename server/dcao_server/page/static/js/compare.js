@@ -7,7 +7,7 @@ import { Chart } from "./chart.js";
 import { h } from "./dom.js";
 import { number } from "./format.js";
 import { differences } from "./differences.js";
-import { Series } from "./series.js";
+import { METRIC, Series } from "./series.js";
 import { smoothed } from "./smoothing.js";
 import { onThemeChange } from "./theme.js";
 
@@ -138,8 +138,8 @@ export class CompareView {
   #draw() {
     if (!this.places) return;
     const { x, smooth, log } = this.state;
-    const metrics = [...new Set(this.lines.flatMap((line) => Object.keys(line.metrics)))].sort();
-    const wanted = [...CHARTS, ...metrics.map((name) => [`metric ${name}`, name])];
+    const metrics = [...new Set(this.lines.flatMap((line) => line.series.metrics))].sort();
+    const wanted = [...CHARTS, ...metrics.map((column) => [column, column.slice(METRIC.length)])];
     for (const chart of this.charts) chart.destroy();
     this.charts = wanted.map(([column, title]) => {
       const lines = this.lines.filter((line) => valuesOf(line, column).some((value) => value !== null));
@@ -175,7 +175,7 @@ export class CompareView {
 }
 
 const placeOf = (line, lines) => lines.filter((other) => !other.replayed).indexOf(line.of ?? line);
-const valuesOf = (line, column) => (column.startsWith("metric ") ? (line.metrics[column.slice(7)] ?? []) : line.columns[column]);
+const valuesOf = (line, column) => line.columns[column] ?? [];
 
 function lineOf(run, records) {
   const series = new Series(run.spec);
@@ -188,7 +188,6 @@ function lineOf(run, records) {
     steps: series.columns.step,
     times: increasing(series.entries.map((entry) => entry.at - began)),
     columns: series.columns,
-    metrics: series.metricColumns(),
     colour: (lines) => COLOURS[placeOf(line, lines) % COLOURS.length],
     dash: (lines) => DASHES[Math.floor(placeOf(line, lines) / COLOURS.length)],
   };
@@ -205,7 +204,6 @@ function replayedLine(line, policy, decisions) {
     byStep.set(decision.step, decision);
   }
   const kept = [...byStep.values()].sort((a, b) => a.step - b.step);
-  const none = kept.map(() => null);
   return {
     ...line,
     name: `${line.name} under ${policy}`,
@@ -213,8 +211,7 @@ function replayedLine(line, policy, decisions) {
     of: line,
     steps: kept.map(({ step }) => step),
     times: increasing(kept.map(({ step }) => line.times[line.series.indexAt(step)] ?? 0)),
-    columns: { edge: kept.map((decision) => decision.edge_ratio ?? null), lr: kept.map((decision) => decision.lr), rho: none, loss: none },
-    metrics: {},
+    columns: { edge: kept.map((decision) => decision.edge_ratio ?? null), lr: kept.map((decision) => decision.lr) },
     colour: line.colour,
     dash: () => "dotted",
   };

@@ -41,6 +41,10 @@ export class ListView {
     this.table = new RunTable({
       onSort: (sort, ascending) => this.#change({ sort, ascending }),
       onLabel: (label) => this.#change({ label: [...new Set([...this.state.label, label])] }),
+      onTag: (tag) => {
+        this.filter.value = tag;
+        this.#change({ text: tag });
+      },
       onChoose: (run, chosen) => this.#choose(run, chosen),
       chosen: this.chosen,
     });

@@ -1,7 +1,7 @@
 // The view of one run.
 
 import { Actions } from "./actions.js";
-import { keepInAddress } from "./address.js";
+import { addressOf, keepInAddress } from "./address.js";
 import { getJson, runPath } from "./api.js";
 import { Charts } from "./charts.js";
 import { Detail, merged } from "./detail.js";
@@ -66,6 +66,7 @@ export class RunView {
     this.words = new Words();
     this.title = h("div", { class: "run-title" });
     this.meta = h("div", { class: "meta" });
+    this.note = h("p", { class: "note" });
     this.at = h("span", { class: "at", role: "status", "aria-live": "off" }, "");
     this.charts = new Charts(this.series, {
       onInspect: (index) => this.#show(index),
@@ -74,7 +75,7 @@ export class RunView {
     this.followButton = h("button", { class: "ghost", type: "button", "aria-pressed": "true", title: "Follow the newest decisions (f)", onclick: () => this.toggleFollow() }, "Follow");
     const button = (label, title, act) => h("button", { class: "ghost icon", type: "button", title, "aria-label": title, onclick: act }, label);
     this.element.replaceChildren(
-      h("div", { class: "page-head" }, h("div", {}, this.title, this.meta), h("span", { class: "spacer" }), this.actions.element),
+      h("div", { class: "page-head" }, h("div", {}, this.title, this.meta, this.note), h("span", { class: "spacer" }), this.actions.element),
       h("div", { class: "now" }, this.gauge.element, this.tiles.element),
       h(
         "div",
@@ -103,10 +104,13 @@ export class RunView {
     this.actions.about(run);
     const spec = run.spec;
     this.title.replaceChildren(
-      h("h1", {}, run.run),
+      h("h1", {}, run.about?.title ?? run.run),
+      run.about?.title ? h("span", { class: "muted" }, run.run) : "",
+      ...(run.about?.tags ?? []).map((tag) => h("a", { class: "tag", href: addressOf([], { text: tag }) }, `#${tag}`)),
       h("span", { class: "pill", data: { tone: STATUS_TONES[run.status] ?? "" } }, run.status),
       run.reason ? h("span", { class: "muted" }, run.reason) : "",
     );
+    setText(this.note, run.about?.note ?? "");
     this.age = h("b", {}, ago(run.updated_at));
     const facts = [
       ["project", run.project],

@@ -9,6 +9,9 @@ export const COLUMNS = [
   "factorLr", "factorMomentum", "factorDecay",
 ];
 
+export const METRIC = "metric "; // before the name of what the user logged
+const MOST_METRICS = 32;
+
 const orNull = (value) => (value === undefined ? null : value);
 const positive = (value) => (value > 0 ? value : null);
 
@@ -44,7 +47,7 @@ export class Series {
 
   /** Takes other records instead of those that are here: an outline of the run, or one with a part of it seen closer. */
   replace(records, total = records.length) {
-    for (const name of COLUMNS) this.columns[name].length = 0;
+    for (const column of Object.values(this.columns)) column.length = 0;
     this.entries.length = 0;
     this.attempts = [];
     this.replaced = 0;
@@ -55,7 +58,7 @@ export class Series {
   #restart(step) {
     while (this.entries.length && this.last.step >= step) {
       this.entries.pop();
-      for (const name of COLUMNS) this.columns[name].pop();
+      for (const column of Object.values(this.columns)) column.pop();
       this.replaced += 1;
     }
     this.attempts = this.attempts.filter(([, first]) => first < step);
@@ -93,6 +96,7 @@ export class Series {
       factorDecay: decision.multipliers.weight_decay,
     };
     for (const column of COLUMNS) this.columns[column].push(row[column]);
+    this.#logged(observation.metrics ?? {});
     this.entries.push({
       ...row,
       attempt: record.attempt,
@@ -100,7 +104,6 @@ export class Series {
       lambdaMin: orNull(observation.lambda_min),
       gradNorm: orNull(observation.grad_norm),
       probe: observation.probe ?? {},
-      metrics: observation.metrics ?? {},
       status: observation.status ?? "ok",
       regime: decision.regime,
       reasons: decision.reasons ?? [],
@@ -115,10 +118,16 @@ export class Series {
     });
   }
 
-  /** What the user logged, by name: a column each, null where nothing was. */
-  metricColumns() {
-    const names = new Set(this.entries.flatMap((entry) => Object.keys(entry.metrics)));
-    return Object.fromEntries([...names].map((name) => [name, this.entries.map((entry) => entry.metrics[name] ?? null)]));
+  /** Names of what the user logged; each is a column, null where nothing was. */
+  get metrics() {
+    return Object.keys(this.columns).filter((name) => name.startsWith(METRIC)).sort();
+  }
+
+  #logged(metrics) {
+    for (const name of Object.keys(metrics)) {
+      if (this.metrics.length < MOST_METRICS) this.columns[METRIC + name] ??= this.entries.map(() => null);
+    }
+    for (const column of this.metrics) this.columns[column].push(metrics[column.slice(METRIC.length)] ?? null);
   }
 
   /** Index of the last entry at or before a step; 0 when there is none. */

@@ -30,7 +30,7 @@ function edgeCell(run) {
   return h("span", { class: "edge-cell num" }, edgeBar(run.edge_ratio), fixed(run.edge_ratio));
 }
 
-function nameCell(run, { onLabel, onChoose, chosen }) {
+function nameCell(run, { onLabel, onTag, onChoose, chosen }) {
   const labels = Object.entries(run.labels ?? {});
   const hidden = labels.slice(LABELS_SHOWN).map(([name, value]) => `${name}=${value}`);
   return h(
@@ -43,11 +43,12 @@ function nameCell(run, { onLabel, onChoose, chosen }) {
     h(
       "div",
       {},
-      h("a", { class: "run-name", href: addressOf([run.project, run.run]) }, run.run),
+      h("a", { class: "run-name", href: addressOf([run.project, run.run]), title: run.run }, run.title ?? run.run),
       h(
         "div",
         { class: "run-sub" },
         h("a", { href: addressOf([], { project: run.project }), title: "Only this project" }, run.project),
+        (run.tags ?? []).map((tag) => h("button", { type: "button", class: "tag", title: "Search for this tag", onclick: () => onTag(tag) }, `#${tag}`)),
         labels.slice(0, LABELS_SHOWN).map(([name, value]) =>
           h("button", { type: "button", class: "tag", title: "Only runs with this label", onclick: () => onLabel(`${name}=${value}`) }, `${name}=${value}`),
         ),
@@ -58,9 +59,9 @@ function nameCell(run, { onLabel, onChoose, chosen }) {
 }
 
 export class RunTable {
-  /** onSort(order, ascending); onLabel("name=value"); onChoose(run, chosen). */
-  constructor({ onSort, onLabel, onChoose, chosen }) {
-    Object.assign(this, { onSort, handlers: { onLabel, onChoose, chosen } });
+  /** onSort(order, ascending); onLabel("name=value"); onTag(tag); onChoose(run, chosen). */
+  constructor({ onSort, onLabel, onTag, onChoose, chosen }) {
+    Object.assign(this, { onSort, handlers: { onLabel, onTag, onChoose, chosen } });
     this.rows = new Map();
     this.heads = COLUMNS.map(([name, order, kind]) => this.#head(name, order, kind));
     this.body = h("tbody");
@@ -95,8 +96,10 @@ export class RunTable {
   }
 
   #row(run) {
+    const named = JSON.stringify([run.title, run.tags, run.labels]);
     const known = this.rows.get(keyOf(run));
-    const row = known ?? this.#newRow(run);
+    const row = known?.named === named ? known : this.#newRow(run, named);
+    if (known && known !== row) known.element.replaceWith(row.element);
     // The name's cell never changes: it holds what may have the focus.
     const cells = [...row.element.cells].slice(1);
     COLUMNS.slice(1).forEach(([, , , content], i) => {
@@ -107,13 +110,13 @@ export class RunTable {
     return row;
   }
 
-  #newRow(run) {
+  #newRow(run, named) {
     const href = addressOf([run.project, run.run]);
     const open = (event) => {
       if (!event.target.closest("a, button, input")) location.hash = href;
     };
     const cells = COLUMNS.map(([, , kind, content], i) => h("td", { class: kind }, i ? null : content(run, this.handlers)));
-    return { element: h("tr", { onclick: open }, cells) };
+    return { named, element: h("tr", { onclick: open }, cells) };
   }
 
   get links() {
