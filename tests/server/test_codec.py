@@ -78,8 +78,21 @@ def test_why_is_kept_behind_everything_else() -> None:
     assert decode(StoredRecord(1, 300, encode(FULL, before, 1.8e9))).decision.causes is None
     new, old = (msgpack.unpackb(encode(FULL, d, 1.8e9), use_list=False) for d in (decision, before))
     assert new[: len(old)] == old
-    later = msgpack.packb((*new, {"what": "comes"}))
+    logged = FULL.model_copy(update={"metrics": {"val/accuracy": 0.1 + 0.2}})
+    newest = msgpack.unpackb(encode(logged, decision, 1.8e9), use_list=False)
+    assert newest[: len(new)] == new
+    assert decode(StoredRecord(1, 300, msgpack.packb(newest))).observation.metrics == logged.metrics
+    later = msgpack.packb((*newest, {"what": "comes"}))
     assert decode(StoredRecord(1, 300, later)).decision == decode(StoredRecord(1, 300, msgpack.packb(new))).decision
+
+
+@pytest.mark.parametrize(
+    "metrics", [{"a name": 1.0}, {"n": "x"}, {"n": float("nan")}, {f"n{i}": 1.0 for i in range(17)}]
+)
+def test_what_was_logged_is_looked_at_in_the_store_like_on_the_wire(metrics: dict[str, object]) -> None:
+    good = msgpack.unpackb(encode(FULL, POLICY.decide_from_token(FULL), 1.8e9), use_list=False)
+    with pytest.raises(UNREADABLE):
+        decode(StoredRecord(1, 300, msgpack.packb((*(*good, None)[:14], None, metrics))))
 
 
 @pytest.mark.parametrize(

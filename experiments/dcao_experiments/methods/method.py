@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from dcao_client import Attachment
 
-NOWHERE = "/dev/null/nowhere"  # no journal
 WARM_UP = 0.05  # share of the steps, where a peer's authors ask for one
 ADAM_BETAS = (0.9, 0.99)  # of every AdamW here: runs are short, .999 would remember all of one
 

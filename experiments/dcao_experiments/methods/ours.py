@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from dcao_client import DCAO, attach
-from dcao_experiments.methods.method import ADAM_BETAS, NOWHERE, Make, Method, Trained
+from dcao_experiments.methods.method import ADAM_BETAS, Make, Method, Trained
 from dcao_experiments.workloads.small import loss
 
 
@@ -18,7 +18,7 @@ def ours(form: str, **fixed: Any) -> Make:
 
     def make(model: nn.Module, _: float, __: int, options: dict[str, Any]) -> Trained:
         extra = {"averaging": options["b"]} if "b" in options else {}
-        optimizer = DCAO(model, loss, form=form, overhead=None, journal_dir=NOWHERE, **fixed, **extra)  # type: ignore[arg-type]
+        optimizer = DCAO(model, loss, form=form, overhead=None, **fixed, **extra)  # type: ignore[arg-type]
         return Trained(
             optimizer, lambda batch, _: optimizer.step(batch=batch), optimizer.eval, optimizer.train,
             control=optimizer.control,
@@ -48,7 +48,7 @@ def attached(kind: str, policy: str = "default", params: dict[str, Any] | None =
     def make(model: nn.Module, rate: float, steps: int, options: dict[str, Any]) -> Trained:
         optimizer = user_optimizer(kind, model, rate, options)
         schedule = CosineAnnealingLR(optimizer, steps)
-        settings = {"overhead": None, "journal_dir": NOWHERE, "policy": policy, **fixed}
+        settings = {"overhead": None, "policy": policy, **fixed}
         more = {k: options[k] for k in ("probe_interval", "max_steps") if k in options}
         control = attach(model, optimizer, loss, policy_params=params or {}, **settings, **more)
 

@@ -74,6 +74,19 @@ def test_head_is_get_without_the_body(server: Server, path: str) -> None:
     assert got.content == b""
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/v1/policies", "/v1/projects/p/runs/r/decisions"])
+@pytest.mark.parametrize(
+    "hosts", ["", "Host: a\r\nHost: b\r\n", "Host: a\r\nhost: a\r\n"], ids=["none", "two", "twice"]
+)
+def test_a_request_names_one_host(server: Server, keys: tuple[Path, str], path: str, hosts: str) -> None:
+    """RFC 9112 §3.2: none, or two, is 400, on the hot path as on the others."""
+    method = "POST" if path.endswith("decisions") else "GET"
+    head = f"{method} {path} HTTP/1.1\r\n{hosts}Authorization: Bearer {keys[1]}\r\nContent-Length: 0\r\n\r\n"
+    with server.connect() as connection:
+        connection.sendall(head.encode())
+        assert read_answer(connection).startswith(b"HTTP/1.1 400 ")
+
+
 def offering(method: str, path: str, body: bytes, key: str, more: str = "") -> bytes:
     """What Java's HttpClient sends first."""
     return (
