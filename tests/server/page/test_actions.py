@@ -39,9 +39,9 @@ def test_a_run_is_saved_finished_and_deleted(browser: Browser, served: Controlle
         assert len(picture) > 10_000
 
         press(page, "Edit")
-        page.get_by_label("Title").fill("The good one")
-        page.get_by_label("Note").fill("<b>not bold</b>")
-        page.get_by_label("Tags").fill("baseline v2")
+        page.get_by_role("textbox", name="Title").fill("The good one")
+        page.get_by_role("textbox", name="Note").fill("<b>not bold</b>")
+        page.get_by_role("textbox", name="Tags").fill("baseline v2")
         page.get_by_role("button", name="Save").click()
         visit.wait_for_text("h1", "The good one")
         visit.wait_for_text(".note", "<b>not bold</b>")
